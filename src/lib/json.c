@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * JSON text from jansson values. jansson refuses to make strings that are not
+ * UTF-8 and numbers that are not finite by returning NULL, and its packing
+ * functions hand that NULL on; json_write therefore takes NULL for "something
+ * on the way failed" and reports it, so that callers need not check each step.
+ */
+#include "lib/json.h"
+
+#include <errno.h>
+#include <math.h>
+
+static int append(const char *text, size_t len, void *userdata)
+{
+	struct buffer *out = userdata;
+
+	buffer_append(out, text, len);
+	return buffer_ok(out) ? 0 : -1;
+}
+
+int json_write(json_t *value, struct buffer *out)
+{
+	size_t before = out->len;
+	int r = -ENOMEM;
+
+	if (value && buffer_ok(out)) {
+		r = json_dump_callback(value, append, out, JSON_COMPACT | JSON_ENCODE_ANY);
+		/* With room in the buffer, what is left is a value that contains itself, or jansson's own memory. */
+		if (r < 0)
+			r = buffer_ok(out) ? -EINVAL : -ENOMEM;
+	}
+	if (r < 0 && out->data && out->len > before) {
+		out->len = before;
+		out->data[before] = '\0';
+	}
+	json_decref(value);
+	return r;
+}
+
+json_t *json_number(double value)
+{
+	return isfinite(value) ? json_real(value) : json_null();
+}

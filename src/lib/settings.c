@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The rows of netsonde.yaml. Whoever adds a feature adds its rows here and its
+ * members to struct settings; defaults, validation, the example and the man page
+ * follow. Bounds are there to catch slips (a tick of 1ms, a budget of 10), not to
+ * tune: a value within them is one the program was built to run with.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include "lib/config.h"
+#include "lib/settings.h"
+
+#define NAME_MAX_CHARS 128 /* a label value in every series of its peer or target */
+#define AT(member) offsetof(struct settings, member)
+
+/* The peer label `other` holds what fits in no network and not among the top peers. */
+static int network_name_check(const char *text, struct error *ret_error)
+{
+	struct address address;
+	if (!strcmp(text, "other"))
+		return error_set(ret_error, -EINVAL,
+				 "`other` cannot name a network: it stands for all remaining peers");
+	if (!address_parse(text, &address))
+		return error_set(ret_error, -EINVAL,
+				 "an address cannot name a network: peers are shown by their addresses");
+	return 0;
+}
+
+static const struct config_row network_prefix_rows[] = {
+	{ .path = "", .type = CONFIG_PREFIX, .flags = CONFIG_UNIQUE, .help = "An address or a prefix." },
+	{ 0 }
+};
+
+static const struct config_row network_rows[] = {{.path = "name",
+						  .type = CONFIG_STRING,
+						  .offset = offsetof(struct settings_network, name),
+						  .max = NAME_MAX_CHARS,
+						  .check = network_name_check,
+						  .help = "The network's name."},
+						 {.path = "",
+						  .type = CONFIG_LIST,
+						  .offset = offsetof(struct settings_network, prefixes),
+						  .count_offset = offsetof(struct settings_network, n_prefixes),
+						  .size = sizeof(struct prefix),
+						  .rows = network_prefix_rows,
+						  .example = "[10.1.0.0/16]",
+						  .help = "Its addresses."},
+						 {0}};
+
+static const struct config_row target_rows[] = {
+	{ .path = "name", .type = CONFIG_STRING, .offset = offsetof(struct settings_scrape_target, name),
+	  .max = NAME_MAX_CHARS, .flags = CONFIG_REQUIRED | CONFIG_UNIQUE,
+	  .help = "How the target is called on the dashboard and in labels." },
+	{ .path = "url", .type = CONFIG_URL, .offset = offsetof(struct settings_scrape_target, url), .max = 2048,
+	  .flags = CONFIG_REQUIRED, .help = "Where its metrics are, with http:// or https://." },
+	{ 0 }
+};
+
+static const struct config_row rows[] = {
+    {.path = "networks",
+     .type = CONFIG_MAP,
+     .offset = AT(networks),
+     .count_offset = AT(n_networks),
+     .size = sizeof(struct settings_network),
+     .rows = network_rows,
+     .example = "{web: [10.1.0.0/16], db: [10.2.0.0/24, \"fd00:2::/64\"]}",
+     .help = "Names for addresses. A peer inside a network is shown by the network's name (the longest prefix wins), "
+	     "any other by its address."},
+
+    {.path = "collect", .type = CONFIG_SECTION, .help = "What the agent measures on its host."},
+    {.path = "collect.tick",
+     .type = CONFIG_DURATION,
+     .offset = AT(collect.tick_ns),
+     .value = "1s",
+     .min = 20000000,
+     .max = 60000000000,
+     .help = "How often the agent reads the kernel's counters."},
+    {.path = "collect.tcp",
+     .type = CONFIG_SWITCH,
+     .offset = AT(collect.tcp),
+     .value = "on",
+     .help = "Connections, round-trip times, retransmissions and throughput of TCP."},
+    {.path = "collect.top_peers",
+     .type = CONFIG_UNSIGNED,
+     .offset = AT(collect.top_peers),
+     .value = "100",
+     .max = 4096,
+     .help =
+	 "How many addresses outside the named networks get series of their own; the others share the peer `other`."},
+    {.path = "collect.series_budget",
+     .type = CONFIG_UNSIGNED,
+     .offset = AT(collect.series_budget),
+     .value = "20000",
+     .min = 100,
+     .max = 10000000,
+     .help = "The most series the agent exposes. What does not fit is counted in netsonde_series_dropped_total."},
+    {.path = "collect.max_sockets",
+     .type = CONFIG_UNSIGNED,
+     .offset = AT(collect.max_sockets),
+     .value = "262144",
+     .min = 1024,
+     .max = 4000000,
+     .help = "The most TCP sockets followed at the same time; it bounds the agent's memory in the kernel."},
+
+    {.path = "server", .type = CONFIG_SECTION, .help = "The server: what it scrapes and how long it keeps it."},
+    {.path = "server.scrape", .type = CONFIG_SECTION, .help = "Whom the server asks for metrics."},
+    {.path = "server.scrape.interval",
+     .type = CONFIG_DURATION,
+     .offset = AT(server.scrape.interval_ns),
+     .value = "1s",
+     .min = 20000000,
+     .max = 3600000000000,
+     .help = "The time from one scrape of a target to the next."},
+    {.path = "server.scrape.timeout",
+     .type = CONFIG_DURATION,
+     .offset = AT(server.scrape.timeout_ns),
+     .value = "10s",
+     .min = 10000000,
+     .max = 3600000000000,
+     .help = "A target that has not answered by then counts as down."},
+    {.path = "server.scrape.targets",
+     .type = CONFIG_LIST,
+     .offset = AT(server.scrape.targets),
+     .count_offset = AT(server.scrape.n_targets),
+     .size = sizeof(struct settings_scrape_target),
+     .rows = target_rows,
+     .example = "[{name: host-a, url: \"http://10.0.0.2:9435/metrics\"}]",
+     .help = "NetSonde agents and any other Prometheus exporters."},
+    {.path = "server.store", .type = CONFIG_SECTION, .help = "The database."},
+    {.path = "server.store.path",
+     .type = CONFIG_STRING,
+     .offset = AT(server.store.path),
+     .value = "netsonde.db",
+     .help = "The SQLite file. A relative path is relative to the server's state directory."},
+    {.path = "server.store.retention", .type = CONFIG_SECTION, .help = "How long samples are kept."},
+    {.path = "server.store.retention.raw",
+     .type = CONFIG_DURATION,
+     .offset = AT(server.store.retention_raw_ns),
+     .value = "2d",
+     .min = 60000000000,
+     .max = 315360000000000000,
+     .help = "Samples as they were scraped."},
+    {0}};
+
+int settings_load(const char *path, struct settings *ret_settings, struct buffer *ret_errors)
+{
+	return config_load(rows, path, ret_settings, sizeof(*ret_settings), ret_errors);
+}
+
+int settings_parse(const char *text, size_t len, const char *name, struct settings *ret_settings,
+		   struct buffer *ret_errors)
+{
+	return config_parse(rows, text, len, name, ret_settings, sizeof(*ret_settings), ret_errors);
+}
+
+void settings_done(struct settings *settings)
+{
+	config_done(rows, settings);
+}
+
+void settings_write_example(struct buffer *out)
+{
+	buffer_puts(out, "# The configuration of NetSonde. Every key is optional; these are the defaults.\n"
+			 "# `netsonde check FILE` finds mistakes.\n");
+	config_write_example(rows, out);
+}
+
+void settings_write_man(struct buffer *out)
+{
+	buffer_puts(
+	    out, ".TH NETSONDE.YAML 5 \"\" NetSonde \"NetSonde manual\"\n"
+		 ".SH NAME\n"
+		 "netsonde.yaml \\- configuration file of netsonde(1)\n"
+		 ".SH DESCRIPTION\n"
+		 "One YAML file configures the agent and the server; each reads its own keys.\n"
+		 "It is given with \\fB\\-\\-config.file\\fR.\n"
+		 "Every key is optional, and an empty file means the defaults.\n"
+		 "A mistake is reported with its line and column, and nothing of a file with a mistake takes effect.\n"
+		 "Anchors, aliases, tags and more than one document are refused, and so is a file over 1 MiB.\n"
+		 ".PP\n"
+		 "A duration is a number with a unit: y (365 days), w, d, h, m, s, ms, us or ns.\n"
+		 "Several may follow each other, the longer unit first: 1h30m.\n"
+		 "A number may end in k (thousands) or M (millions).\n"
+		 "A key in a section is written below it, indented; \\fBcollect.tick\\fR is the key\n"
+		 "\\fBtick\\fR in the section \\fBcollect\\fR.\n"
+		 ".SH KEYS\n");
+	config_write_man(rows, out);
+	buffer_puts(
+	    out, ".SH EXAMPLE\n"
+		 ".nf\n"
+		 "networks: {web: [10.1.0.0/16], db: [10.2.0.0/24, \"fd00:2::/64\"]}\n"
+		 "collect:\n"
+		 "  tick: 250ms\n"
+		 "server:\n"
+		 "  scrape:\n"
+		 "    targets:\n"
+		 "      \\- name: host\\-a\n"
+		 "        url: \"http://10.0.0.2:9435/metrics\"\n"
+		 "  store:\n"
+		 "    retention: {raw: 7d}\n"
+		 ".fi\n"
+		 ".SH SEE ALSO\n"
+		 "\\fBnetsonde\\fR(1); \\fBnetsonde check \\-\\-print\\-example\\fR prints a file with every key.\n");
+}

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The configuration file as the program sees it: one struct, filled from YAML by
+ * the schema rows in settings.c through the engine in config.c. The same rows
+ * give the defaults, the validation, the documented example
+ * (`netsonde check --print-example`) and the man page's table. Every key is
+ * optional. Loading is all or nothing: on any error nothing of *ret is valid.
+ */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "lib/address.h"
+#include "lib/buffer.h"
+#include "lib/error.h"
+
+struct settings_network { char *name; struct prefix *prefixes; size_t n_prefixes; };
+struct settings_scrape_target { char *name; char *url; };
+
+struct settings {
+	struct settings_network *networks; size_t n_networks; /* prefixes are unique over all networks */
+	struct {
+		uint64_t tick_ns;          /* 20 ms .. 60 s; default 1s */
+		bool tcp;                  /* default on */
+		uint32_t top_peers;        /* 0..4096; default 100 */
+		uint32_t series_budget;    /* 100..10,000,000; default 20000 */
+		uint32_t max_sockets;      /* 1024..4,000,000; default 262144 */
+	} collect;
+	struct {
+		struct {
+			uint64_t interval_ns;  /* 20 ms .. 1 h; default 1s */
+			uint64_t timeout_ns;   /* 10 ms .. 1 h; default 10s */
+			struct settings_scrape_target *targets; size_t n_targets; /* names unique; url http(s) */
+		} scrape;
+		struct {
+			char *path;            /* default "netsonde.db", relative to the server's state directory */
+			uint64_t retention_raw_ns; /* retention: {raw: 2d} */
+		} store;
+	} server;
+};
+
+/* path NULL: the defaults. All errors at once in ret_errors (a buffer of whole lines, each
+ * "file:line:column: error: ..." with the source line and a caret). 0, -EINVAL, or another -errno when the file
+ * cannot be read (then also a line). */
+int settings_load(const char *path, struct settings *ret_settings, struct buffer *ret_errors);
+/* Same from memory; `name` stands for the file in messages. */
+int settings_parse(const char *text, size_t len, const char *name, struct settings *ret_settings, struct buffer *ret_errors);
+void settings_done(struct settings *settings);
+
+void settings_write_example(struct buffer *out); /* YAML that loads to exactly the defaults, every key with its comment */
+void settings_write_man(struct buffer *out);     /* the table for netsonde.yaml(5), in mdoc/man macros */
