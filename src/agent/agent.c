@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The start order tells the privilege story: read the configuration, listen, open
+ * the collectors (load and attach), then give everything up and only loop.
+ */
+#include "agent/agent.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/kbpf.h"
+#include "agent/collector.h"
+#include "agent/exporter.h"
+#include "agent/privileges.h"
+#include "agent/registry.h"
+#include "agent/self.h"
+#include "lib/clock.h"
+#include "lib/log.h"
+#include "lib/loop.h"
+#include "lib/settings.h"
+#include "lib/user.h"
+
+static const struct collector *const collectors[] = { &collect_tcp };
+#define N_COLLECTORS (sizeof(collectors) / sizeof(collectors[0]))
+
+struct agent {
+	const struct agent_options *options;
+	struct settings settings;
+	struct features features;
+	struct registry *registry;
+	struct self *self;
+	void *states[N_COLLECTORS]; /* NULL: not open */
+	struct loop *loop;
+	struct exporter *exporter;
+	struct loop_timer *tick;
+	struct loop_signal *signals[3];
+};
+
+static bool collector_wanted(const struct collector *collector, const struct settings *settings)
+{
+	return collector != &collect_tcp || settings->collect.tcp;
+}
+
+static void open_collectors(struct agent *a)
+{
+	struct collector_context context = { &a->settings, a->registry, &a->features };
+	struct error error = { "" };
+
+	for (size_t i = 0; i < N_COLLECTORS; i++) {
+		if (!collector_wanted(collectors[i], &a->settings)) {
+			features_miss(&a->features, collectors[i]->name, "turned off in the configuration", "");
+			continue;
+		}
+		if (collectors[i]->open(&context, &a->states[i], &error) < 0)
+			features_miss(&a->features, collectors[i]->name, error.text, "");
+	}
+}
+
+static void log_features(const struct agent *a)
+{
+	for (size_t i = 0; i < a->features.n; i++) {
+		const struct feature *f = &a->features.items[i];
+
+		if (f->enabled)
+			log_debug("feature", "name", f->name, "mode", f->mode, NULL);
+		else
+			log_warn("feature missing", "name", f->name, "reason", f->reason, "remedy", f->remedy, NULL);
+	}
+}
+
+static void close_collectors(struct agent *a)
+{
+	for (size_t i = N_COLLECTORS; i-- > 0;)
+		if (a->states[i])
+			collectors[i]->close(a->states[i]);
+}
+
+static void tick(struct agent *a, uint64_t missed)
+{
+	mono_time start = mono_now();
+
+	registry_begin(a->registry);
+	self_tick(a->self);
+	for (size_t i = 0; i < N_COLLECTORS; i++)
+		if (a->states[i])
+			collectors[i]->tick(a->states[i], start);
+	registry_commit(a->registry);
+	exporter_committed(a->exporter, a->settings.collect.tick_ns);
+	self_observe(a->self, ns_to_seconds(mono_since_ns(mono_now(), start)), missed);
+}
+
+static void on_tick(struct loop_timer *timer, uint64_t missed, void *userdata)
+{
+	tick(userdata, missed);
+}
+
+static int apply(struct agent *a, const struct settings *settings, struct error *ret_error)
+{
+	int r;
+
+	if (settings->collect.tcp != a->settings.collect.tcp || settings->collect.top_peers != a->settings.collect.top_peers)
+		return error_set(ret_error, -EBUSY, "collect.tcp and collect.top_peers need a restart: the agent gave up the rights to load programs and to size maps");
+	for (size_t i = 0; i < N_COLLECTORS; i++) {
+		if (!a->states[i] || !collectors[i]->reload)
+			continue;
+		r = collectors[i]->reload(a->states[i], settings, ret_error);
+		if (r < 0)
+			return r;
+	}
+	registry_set_budget(a->registry, settings->collect.series_budget);
+	return loop_timer_start(a->tick, settings->collect.tick_ns, settings->collect.tick_ns);
+}
+
+static int reload(void *userdata, struct buffer *out)
+{
+	struct agent *a = userdata;
+	struct settings settings;
+	struct error error = { "" };
+	int r;
+
+	if (!a->options->config_file) {
+		buffer_puts(out, "there is no configuration file to reload: the agent was started without --config.file");
+		return -ENOENT;
+	}
+	r = settings_load(a->options->config_file, &settings, out);
+	if (r < 0) {
+		log_error("reload refused; the running configuration stays", "errors", out->data, NULL);
+		return r;
+	}
+	r = apply(a, &settings, &error);
+	if (r < 0) {
+		buffer_puts(out, error.text);
+		log_error("reload refused; the running configuration stays", "reason", error.text, NULL);
+		settings_done(&settings);
+		return r;
+	}
+	settings_done(&a->settings);
+	a->settings = settings;
+	log_info("configuration reloaded", "file", a->options->config_file, NULL);
+	return 0;
+}
+
+static void on_signal(struct loop_signal *sig, int signum, void *userdata)
+{
+	struct agent *a = userdata;
+	struct buffer out = BUFFER_INIT;
+
+	if (signum != SIGHUP) {
+		log_info("stopping", "signal", strsignal(signum), NULL);
+		loop_stop(a->loop);
+		return;
+	}
+	reload(a, &out);
+	buffer_done(&out);
+}
+
+static int open_loop(struct agent *a, struct error *ret_error)
+{
+	static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+	struct exporter_options exporter = {
+		.listen = a->options->listen, .n_listen = a->options->n_listen, .telemetry_path = a->options->telemetry_path,
+		.registry = a->registry, .features = &a->features, .reload = reload, .userdata = a,
+	};
+	int r = loop_new(&a->loop);
+
+	if (!r)
+		r = exporter_open(a->loop, &exporter, &a->exporter, ret_error);
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]) && !r; i++)
+		r = loop_signal_new(a->loop, signals[i], on_signal, a, &a->signals[i]);
+	if (!r)
+		r = loop_timer_new(a->loop, on_tick, a, &a->tick);
+	return r;
+}
+
+static int start(struct agent *a, struct error *ret_error)
+{
+	struct buffer errors = BUFFER_INIT;
+	struct user user;
+	int r = settings_load(a->options->config_file, &a->settings, &errors);
+
+	if (r < 0) {
+		error_set(ret_error, r, "%s", errors.data ? errors.data : strerror(-r));
+		buffer_done(&errors);
+		return r;
+	}
+	buffer_done(&errors);
+	r = user_find(a->options->user, &user, ret_error);
+	if (!r)
+		r = registry_new(a->settings.collect.series_budget, &a->registry);
+	if (!r)
+		r = self_new(a->registry, &a->features, &a->self, ret_error);
+	if (!r)
+		r = open_loop(a, ret_error);
+	if (r < 0)
+		return r;
+	open_collectors(a);
+	log_features(a);
+	/* Everything is open and attached. From here on the process can neither load nor attach anything. */
+	r = privileges_drop(&user, &a->features, ret_error);
+	if (r < 0)
+		return r;
+	tick(a, 0);
+	return loop_timer_start(a->tick, a->settings.collect.tick_ns, a->settings.collect.tick_ns);
+}
+
+static bool nothing_works(const struct agent *a)
+{
+	for (size_t i = 0; i < N_COLLECTORS; i++)
+		if (a->states[i] || !collector_wanted(collectors[i], &a->settings))
+			return false;
+	return true;
+}
+
+int agent_run(const struct agent_options *options)
+{
+	struct agent a = { .options = options };
+	struct error error = { "" };
+	int r;
+
+	signal(SIGPIPE, SIG_IGN); /* the log may go to a pipe whose reader ends first */
+	kbpf_log_setup();
+	r = start(&a, &error);
+	if (!r && nothing_works(&a))
+		r = error_set(&error, -EPERM, "no collector works here, so there is nothing to measure; the lines above say why");
+	if (r < 0) {
+		log_error("cannot start", "reason", error.text[0] ? error.text : strerror(-r), NULL);
+	} else {
+		for (size_t i = 0; i < options->n_listen; i++)
+			log_info("listening", "address", exporter_listen_address(a.exporter, i), "path", options->telemetry_path, NULL);
+		r = loop_run(a.loop);
+	}
+	exporter_close(a.exporter);
+	close_collectors(&a);
+	loop_timer_free(a.tick);
+	for (size_t i = 0; i < sizeof(a.signals) / sizeof(a.signals[0]); i++)
+		loop_signal_free(a.signals[i]);
+	loop_free(a.loop);
+	self_free(a.self);
+	registry_free(a.registry);
+	settings_done(&a.settings);
+	return r;
+}
+
+void agent_probe(struct features *features)
+{
+	struct agent a = { 0 };
+	struct buffer errors = BUFFER_INIT;
+
+	kbpf_log_setup();
+	if (!settings_load(NULL, &a.settings, &errors) && !registry_new(a.settings.collect.series_budget, &a.registry)) {
+		open_collectors(&a);
+		close_collectors(&a);
+	}
+	*features = a.features;
+	registry_free(a.registry);
+	settings_done(&a.settings);
+	buffer_done(&errors);
+}
+
+int agent_write_metrics(struct buffer *out)
+{
+	struct features features = { 0 };
+	struct registry *registry = NULL;
+	struct self *self = NULL;
+	struct error error = { "" };
+	int r = registry_new(1, &registry);
+
+	if (!r)
+		r = self_new(registry, &features, &self, &error);
+	for (size_t i = 0; i < N_COLLECTORS && !r; i++)
+		r = collectors[i]->describe(registry, &error);
+	if (!r)
+		registry_write_markdown(registry, out);
+	self_free(self);
+	registry_free(registry);
+	return r;
+}

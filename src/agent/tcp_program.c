@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/tcp_program.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent/kbpf.h"
+#include "tcp.skel.h"
+
+/* Programs the collector can do without, and what is lost then. */
+struct optional_program {
+	const char *feature, *program, *tracepoint;
+};
+
+enum { SEED = 4, N_OPTIONAL };
+
+static const struct optional_program optional_programs[N_OPTIONAL] = {
+	{ "tcp_retransmits", "tcp_retransmit", "tcp_retransmit_skb" },
+	{ "tcp_synack_retransmits", "tcp_retransmit_synack", "tcp_retransmit_synack" },
+	{ "tcp_resets_sent", "tcp_send_reset", "tcp_send_reset" },
+	{ "tcp_resets_received", "tcp_receive_reset", "tcp_receive_reset" },
+	[SEED] = { "tcp_existing_connections", "tcp_seed", NULL },
+};
+
+struct tcp_program {
+	struct tcp_bpf *skel;
+	struct peer_row *rows;
+	struct peer_hists *hists;
+	size_t rows_len, hists_len;
+	struct bpf_link *state, *sweep, *links[N_OPTIONAL];
+	unsigned optional; /* bit per row of optional_programs that is loaded */
+};
+
+struct sizes {
+	const struct peers_size *peers;
+	uint32_t sockets_max;
+	size_t prefixes_max;
+};
+
+/* One attempt with a set of the optional programs. -errno of the load. */
+static int try_load(const struct sizes *sizes, unsigned optional, struct tcp_bpf **ret_skel)
+{
+	struct tcp_bpf *skel = tcp_bpf__open();
+	int r = 0;
+
+	if (!skel)
+		return -errno;
+	for (size_t i = 0; i < N_OPTIONAL; i++)
+		bpf_program__set_autoload(bpf_object__find_program_by_name(skel->obj, optional_programs[i].program),
+					  optional & 1u << i);
+	if (bpf_map__set_max_entries(skel->maps.rows, sizes->peers->slots) ||
+	    bpf_map__set_max_entries(skel->maps.hists, sizes->peers->slots) ||
+	    bpf_map__set_max_entries(skel->maps.slots, sizes->peers->peers + 1) ||
+	    bpf_map__set_max_entries(skel->maps.free_slots, sizes->peers->peers + 1) ||
+	    bpf_map__set_max_entries(skel->maps.networks, (uint32_t)sizes->prefixes_max))
+		r = -EINVAL;
+	skel->data->sockets_max = sizes->sockets_max;
+	if (!r)
+		r = tcp_bpf__load(skel);
+	if (r < 0) {
+		tcp_bpf__destroy(skel);
+		return r;
+	}
+	*ret_skel = skel;
+	return 0;
+}
+
+/* Everything at once; when that fails, the core and then each optional program that the kernel takes. */
+static int load(struct tcp_program *p, const struct sizes *sizes, unsigned wanted, struct error *ret_error)
+{
+	struct tcp_bpf *skel;
+	int r = try_load(sizes, wanted, &p->skel);
+
+	p->optional = wanted;
+	if (!r)
+		return 0;
+	if (r == -EPERM)
+		return error_set(ret_error, r, "cannot load the TCP programs: no permission; run as root, or with CAP_BPF and CAP_PERFMON");
+	r = try_load(sizes, 0, &p->skel);
+	p->optional = 0;
+	if (r < 0)
+		return error_set_errno(ret_error, r, "the kernel does not take the TCP programs (%s)", kbpf_last_warning());
+	for (size_t i = 0; i < N_OPTIONAL; i++) {
+		if (!(wanted & 1u << i) || try_load(sizes, p->optional | 1u << i, &skel) < 0)
+			continue;
+		tcp_bpf__destroy(p->skel);
+		p->skel = skel;
+		p->optional |= 1u << i;
+	}
+	return 0;
+}
+
+static int attach_sweep(struct tcp_program *p)
+{
+	union bpf_iter_link_info info = { .map.map_fd = (__u32)bpf_map__fd(p->skel->maps.sockets) };
+	struct bpf_iter_attach_opts opts;
+
+	/* libbpf demands zeroes behind the last field, in the padding too. */
+	memset(&opts, 0, sizeof(opts));
+	opts.sz = sizeof(opts);
+	opts.link_info = &info;
+	opts.link_info_len = sizeof(info);
+	p->sweep = bpf_program__attach_iter(p->skel->progs.tcp_sweep, &opts);
+	return p->sweep ? 0 : -errno;
+}
+
+static int attach(struct tcp_program *p, struct features *features, struct error *ret_error)
+{
+	int r = attach_sweep(p);
+
+	if (r < 0)
+		return error_set_errno(ret_error, r, "cannot attach the TCP socket sweep");
+	p->state = bpf_program__attach(p->skel->progs.tcp_state);
+	if (!p->state)
+		return error_set_errno(ret_error, -errno, "cannot attach to the tracepoint inet_sock_set_state");
+	features_enable(features, "tcp", "tp_btf");
+	features_enable(features, "tcp_sweep", "iter");
+	for (size_t i = 0; i < N_OPTIONAL; i++) {
+		const struct optional_program *o = &optional_programs[i];
+
+		if (!(p->optional & 1u << i)) {
+			features_miss(features, o->feature, "this kernel has no such hook, or its verifier refuses the program",
+				      "needs Linux 6.1 or newer");
+			continue;
+		}
+		p->links[i] = bpf_program__attach(bpf_object__find_program_by_name(p->skel->obj, o->program));
+		if (p->links[i])
+			features_enable(features, o->feature, o->tracepoint ? "tp_btf" : "iter");
+		else
+			features_miss(features, o->feature, strerror(errno), "");
+	}
+	return 0;
+}
+
+/* The optional programs whose tracepoint this kernel has; -EOPNOTSUPP when not even the core's is there. */
+static int wanted_programs(unsigned *ret_wanted, struct error *ret_error)
+{
+	struct btf *btf = kbpf_btf_load();
+	int r = 0;
+
+	*ret_wanted = 0;
+	if (!btf)
+		return error_set(ret_error, -EOPNOTSUPP, "this kernel has no BTF (/sys/kernel/btf/vmlinux): it must be built with CONFIG_DEBUG_INFO_BTF=y");
+	if (!kbpf_tracepoint_exists(btf, "inet_sock_set_state", NULL))
+		r = error_set(ret_error, -EOPNOTSUPP, "this kernel has no tracepoint inet_sock_set_state");
+	for (size_t i = 0; i < N_OPTIONAL; i++)
+		if (!optional_programs[i].tracepoint || kbpf_tracepoint_exists(btf, optional_programs[i].tracepoint, NULL))
+			*ret_wanted |= 1u << i;
+	kbpf_btf_free(btf);
+	return r;
+}
+
+int tcp_program_open(const struct peers_size *size, uint32_t sockets_max, size_t prefixes_max, struct features *features,
+		     struct tcp_program **ret_program, struct error *ret_error)
+{
+	struct sizes sizes = { .peers = size, .sockets_max = sockets_max, .prefixes_max = prefixes_max };
+	struct tcp_program *p;
+	unsigned wanted;
+	int r;
+
+	r = wanted_programs(&wanted, ret_error);
+	if (r < 0)
+		return r;
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	r = load(p, &sizes, wanted, ret_error);
+	if (r < 0)
+		goto fail;
+	r = kbpf_map_mmap(p->skel->maps.rows, (void **)&p->rows, &p->rows_len);
+	if (!r)
+		r = kbpf_map_mmap(p->skel->maps.hists, (void **)&p->hists, &p->hists_len);
+	if (r < 0) {
+		error_set_errno(ret_error, r, "cannot map the TCP counters into memory");
+		goto fail;
+	}
+	r = attach(p, features, ret_error);
+	if (r < 0)
+		goto fail;
+	*ret_program = p;
+	return 0;
+fail:
+	tcp_program_close(p);
+	return r;
+}
+
+void tcp_program_close(struct tcp_program *program)
+{
+	if (!program)
+		return;
+	for (size_t i = 0; i < N_OPTIONAL; i++)
+		bpf_link__destroy(program->links[i]);
+	bpf_link__destroy(program->state);
+	bpf_link__destroy(program->sweep);
+	kbpf_map_munmap(program->rows, program->rows_len);
+	kbpf_map_munmap(program->hists, program->hists_len);
+	tcp_bpf__destroy(program->skel);
+	free(program);
+}
+
+void tcp_program_kernel(struct tcp_program *program, struct peers_kernel *ret_kernel)
+{
+	struct tcp_bpf *skel = program->skel;
+
+	*ret_kernel = (struct peers_kernel){
+		.slots_fd = bpf_map__fd(skel->maps.slots),
+		.free_slots_fd = bpf_map__fd(skel->maps.free_slots),
+		.networks_fd = bpf_map__fd(skel->maps.networks),
+		.candidates_fd = bpf_map__fd(skel->maps.candidates),
+		.rows = program->rows,
+		.hists = program->hists,
+		.resolve_generation = &skel->data->resolve_generation,
+		.network_count = &skel->bss->network_count,
+		.slots_taken = (const uint64_t *)&skel->bss->slots_taken,
+	};
+}
+
+int tcp_program_seed(struct tcp_program *program, struct features *features)
+{
+	int r = 0;
+
+	for (uint32_t pass = 0; program->links[SEED] && pass < 2 && !r; pass++) {
+		program->skel->bss->seed_pass = pass;
+		r = kbpf_iterate(bpf_link__fd(program->links[SEED]));
+	}
+	if (r < 0)
+		features_miss(features, "tcp_existing_connections", strerror(-r), "connections older than the agent are not followed");
+	/* Not needed again: the iterator holds nothing, the listeners were only for the roles. */
+	bpf_link__destroy(program->links[SEED]);
+	program->links[SEED] = NULL;
+	program->skel->bss->seeded = 1;
+	return r;
+}
+
+void tcp_program_set_sockets_max(struct tcp_program *program, uint32_t sockets_max)
+{
+	program->skel->data->sockets_max = sockets_max;
+}
+
+uint64_t tcp_program_next_generation(struct tcp_program *program, uint32_t *ret_parity)
+{
+	*ret_parity = (program->skel->bss->sweep_parity & 1) ^ 1;
+	return program->skel->data->generation + 1;
+}
+
+int tcp_program_sweep(struct tcp_program *program)
+{
+	struct tcp_bpf__bss *bss = program->skel->bss;
+	int r;
+
+	bss->swept = 0;
+	bss->swept_open = 0;
+	bss->sweep_parity ^= 1;
+	__atomic_add_fetch(&program->skel->data->generation, 1, __ATOMIC_SEQ_CST);
+	r = kbpf_iterate(bpf_link__fd(program->sweep));
+	bss->sockets_tracked = bss->swept;
+	return r;
+}
+
+void tcp_program_stats(const struct tcp_program *program, struct tcp_program_stats *ret_stats)
+{
+	const struct tcp_bpf__bss *bss = program->skel->bss;
+
+	for (size_t i = 0; i < LOST_COUNT; i++)
+		ret_stats->lost[i] = bss->lost[i];
+	ret_stats->swept = bss->swept;
+	ret_stats->open = bss->swept_open;
+	ret_stats->jiffies = bss->sweep_jiffies;
+	ret_stats->ns = bss->sweep_ns;
+}
+
+void tcp_program_each(const struct tcp_program *program, void (*fn)(const char *name, int fd, void *userdata), void *userdata)
+{
+	struct bpf_program *p;
+
+	bpf_object__for_each_program(p, program->skel->obj)
+		if (bpf_program__fd(p) >= 0)
+			fn(bpf_program__name(p), bpf_program__fd(p), userdata);
+}
