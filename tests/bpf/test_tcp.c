@@ -1,0 +1,567 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The TCP programs in the running kernel, with real sockets in a network
+ * namespace of the test's own. Peers are addresses in 127.77.0.0/16, which nobody
+ * else uses, so other traffic of the machine (which the programs see as well)
+ * cannot disturb the counts. Needs root; skipped with that reason otherwise.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <math.h>
+#include <net/if.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+/* after the above: */
+#include <cmocka.h>
+
+#include "agent/kbpf.h"
+#include "agent/peers.h"
+#include "agent/tcp_program.h"
+#include "lib/settings.h"
+
+struct fixture {
+	struct settings settings;
+	struct features features;
+	struct tcp_program *program;
+	struct peers *peers;
+	struct peers_kernel kernel;
+	mono_time now; /* moved by hand, so that idle times need no waiting */
+	uint32_t parity;
+	uint64_t generation;
+};
+
+static int own_namespace(void)
+{
+	struct ifreq request = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+	int fd, r;
+
+	if (unshare(CLONE_NEWNET))
+		return -errno;
+	fd = socket(AF_INET, SOCK_DGRAM, 0);
+	r = ioctl(fd, SIOCSIFFLAGS, &request) ? -errno : 0;
+	close(fd);
+	return r;
+}
+
+static void fixture_open(struct fixture *f, const char *yaml)
+{
+	struct buffer errors = BUFFER_INIT;
+	struct error error = { "" };
+	struct peers_size size;
+
+	if (geteuid()) {
+		print_message("skipped: loading BPF programs needs root\n");
+		skip();
+	}
+	memset(f, 0, sizeof(*f));
+	if (settings_parse(yaml, strlen(yaml), "test", &f->settings, &errors))
+		fail_msg("%s", errors.data);
+	size = peers_size(&f->settings);
+	if (tcp_program_open(&size, f->settings.collect.max_sockets, 64, &f->features, &f->program, &error))
+		fail_msg("%s", error.text);
+	tcp_program_kernel(f->program, &f->kernel);
+	f->now = mono_now();
+	if (peers_new(&f->kernel, &size, &f->settings, &f->peers, &error))
+		fail_msg("%s", error.text);
+}
+
+static void fixture_close(struct fixture *f)
+{
+	peers_free(f->peers);
+	tcp_program_close(f->program);
+	settings_done(&f->settings);
+}
+
+static void sweep(struct fixture *f)
+{
+	f->generation = tcp_program_next_generation(f->program, &f->parity);
+	peers_before_sweep(f->peers, f->parity);
+	assert_int_equal(tcp_program_sweep(f->program), 0);
+	f->now.ns += NS_PER_SEC;
+	peers_after_sweep(f->peers, f->generation, f->parity, f->now);
+}
+
+static const struct peer_row *row_named(const struct fixture *f, const char *label, uint32_t role)
+{
+	for (uint32_t i = 0; i < peers_slots(f->peers); i++) {
+		const char *l = peers_label(f->peers, i);
+
+		if (l && !strcmp(l, label) && peers_role(f->peers, i) == role)
+			return &f->kernel.rows[i];
+	}
+	return NULL;
+}
+
+static const struct peer_row *row_wanted(const struct fixture *f, const char *label, uint32_t role)
+{
+	const struct peer_row *row = row_named(f, label, role);
+
+	if (!row)
+		fail_msg("no slot is labelled %s", label);
+	return row;
+}
+
+static int listen_on(const char *address, struct sockaddr_in *ret_address)
+{
+	socklen_t len = sizeof(*ret_address);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	*ret_address = (struct sockaddr_in){ .sin_family = AF_INET, .sin_addr.s_addr = inet_addr(address) };
+	assert_int_equal(bind(fd, (struct sockaddr *)ret_address, len), 0);
+	assert_int_equal(listen(fd, 1024), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)ret_address, &len), 0);
+	return fd;
+}
+
+/* From an address of ours, so that the server's peer is known too. */
+static int connect_from(const char *from, const struct sockaddr_in *to)
+{
+	struct sockaddr_in local = { .sin_family = AF_INET, .sin_addr.s_addr = inet_addr(from) };
+	int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+
+	setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof(one));
+	assert_int_equal(bind(fd, (struct sockaddr *)&local, sizeof(local)), 0);
+	if (!connect(fd, (const struct sockaddr *)to, sizeof(*to)))
+		return fd;
+	close(fd);
+	return -errno;
+}
+
+static void send_all(int fd, size_t len)
+{
+	static const char zeros[65536];
+
+	while (len) {
+		ssize_t n = send(fd, zeros, len < sizeof(zeros) ? len : sizeof(zeros), MSG_NOSIGNAL);
+
+		assert_true(n > 0);
+		len -= (size_t)n;
+	}
+}
+
+static size_t receive_all(int fd)
+{
+	char data[65536];
+	size_t total = 0;
+	ssize_t n;
+
+	while ((n = recv(fd, data, sizeof(data), 0)) > 0)
+		total += (size_t)n;
+	return total;
+}
+
+static void test_one_connection(void **state)
+{
+	struct fixture f;
+	struct sockaddr_in address;
+	const struct peer_row *client, *server;
+	int listener, a, b;
+
+	fixture_open(&f, "");
+	listener = listen_on("127.77.1.1", &address);
+	a = connect_from("127.77.1.2", &address);
+	b = accept(listener, NULL, NULL);
+	send_all(a, 100000);
+	shutdown(a, SHUT_WR);
+	assert_int_equal(receive_all(b), 100000);
+	send_all(b, 7);
+	sweep(&f);
+	sweep(&f); /* the last byte of a moving connection is reported one sweep late: it could be a FIN */
+	client = row_wanted(&f, "127.77.1.1", ROLE_CLIENT);
+	server = row_wanted(&f, "127.77.1.2", ROLE_SERVER);
+	assert_int_equal(client->outcomes[OUTCOME_ESTABLISHED], 1);
+	assert_int_equal(server->outcomes[OUTCOME_ESTABLISHED], 1);
+	assert_int_equal(client->open[f.parity], 1);
+	assert_int_equal(client->received_bytes, 7);
+	assert_int_equal(client->sent_bytes, 100000); /* while it is open, and without the FIN that is on its way */
+	assert_int_equal(server->received_bytes, 100000);
+	assert_int_equal(server->sent_bytes, 7);
+	close(b);
+	assert_int_equal(receive_all(a), 7);
+	close(a);
+	sweep(&f);
+	assert_int_equal(client->sent_bytes, 100000);
+	assert_int_equal(client->received_bytes, 7);
+	assert_int_equal(server->received_bytes, 100000);
+	assert_int_equal(server->sent_bytes, 7);
+	assert_int_equal(client->open[f.parity] + server->open[f.parity], 0);
+	assert_int_equal(client->sent_segments, server->received_segments);
+	/* The SYN-ACK is the request's, before there is a socket: no kernel counter of the server's has it. */
+	assert_int_equal(server->sent_segments + 1, client->received_segments);
+	close(listener);
+	fixture_close(&f);
+}
+
+static void test_failures_by_outcome(void **state)
+{
+	struct fixture f;
+	struct sockaddr_in address, closed;
+	const struct peer_row *client;
+	struct linger abort_on_close = { 1, 0 };
+	int listener, a, b;
+
+	fixture_open(&f, "");
+	close(listen_on("127.77.2.1", &closed));
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(connect_from("127.77.2.2", &closed), -ECONNREFUSED);
+	listener = listen_on("127.77.2.1", &address);
+	for (int i = 0; i < 3; i++) {
+		a = connect_from("127.77.2.2", &address);
+		b = accept(listener, NULL, NULL);
+		setsockopt(b, SOL_SOCKET, SO_LINGER, &abort_on_close, sizeof(abort_on_close));
+		close(b);
+		receive_all(a);
+		close(a);
+	}
+	sweep(&f);
+	client = row_wanted(&f, "127.77.2.1", ROLE_CLIENT);
+	assert_int_equal(client->outcomes[OUTCOME_REFUSED], 5);
+	assert_int_equal(client->outcomes[OUTCOME_ESTABLISHED], 3);
+	assert_int_equal(client->outcomes[OUTCOME_RESET], 3);
+	assert_int_equal(client->resets[RESET_RECEIVED], 8);
+	/* The server side aborted by itself: that is no failure of the connection. */
+	assert_int_equal(row_wanted(&f, "127.77.2.2", ROLE_SERVER)->outcomes[OUTCOME_RESET], 0);
+	close(listener);
+	fixture_close(&f);
+}
+
+struct worker {
+	struct sockaddr_in address;
+	char from[16];
+	unsigned seed, connections;
+	uint64_t sent, received;
+};
+
+static void *client_worker(void *arg)
+{
+	struct worker *w = arg;
+
+	for (unsigned i = 0; i < w->connections; i++) {
+		size_t len = (size_t)(rand_r(&w->seed) % (i % 16 ? 2000 : 300000));
+		int fd = connect_from(w->from, &w->address);
+
+		assert_true(fd >= 0);
+		send_all(fd, len);
+		shutdown(fd, SHUT_WR);
+		w->sent += len;
+		w->received += receive_all(fd);
+		close(fd);
+	}
+	return NULL;
+}
+
+struct server {
+	int listener;
+	unsigned connections;
+	uint64_t received;
+};
+
+static void *server_worker(void *arg)
+{
+	struct server *s = arg;
+
+	for (unsigned i = 0; i < s->connections; i++) {
+		int fd = accept(s->listener, NULL, NULL);
+		size_t len;
+
+		assert_true(fd >= 0);
+		len = receive_all(fd);
+		s->received += len;
+		send_all(fd, len / 3);
+		close(fd);
+	}
+	return NULL;
+}
+
+/* Sweeps without pause beside short and long connections: nothing counted twice, nothing missed. */
+static void test_totals_are_exact_while_sweeping(void **state)
+{
+	enum { WORKERS = 3, CONNECTIONS = 400 };
+	struct worker workers[WORKERS];
+	struct server server = { .connections = WORKERS * CONNECTIONS };
+	pthread_t threads[WORKERS], server_thread;
+	uint64_t sent = 0, received = 0, sweeps = 0;
+	const struct peer_row *client, *serving;
+	struct sockaddr_in address;
+	struct fixture f;
+
+	fixture_open(&f, "networks: {clients: [127.77.3.0/25], servers: [127.77.3.128/25]}\n");
+	server.listener = listen_on("127.77.3.200", &address);
+	pthread_create(&server_thread, NULL, server_worker, &server);
+	for (unsigned i = 0; i < WORKERS; i++) {
+		workers[i] = (struct worker){ .address = address, .seed = 77 + i, .connections = CONNECTIONS };
+		snprintf(workers[i].from, sizeof(workers[i].from), "127.77.3.%u", i + 1);
+		pthread_create(&threads[i], NULL, client_worker, &workers[i]);
+	}
+	do {
+		sweep(&f);
+		sweeps++;
+		client = row_named(&f, "servers", ROLE_CLIENT);
+	} while (pthread_tryjoin_np(server_thread, NULL));
+	for (unsigned i = 0; i < WORKERS; i++) {
+		pthread_join(threads[i], NULL);
+		sent += workers[i].sent;
+		received += workers[i].received;
+	}
+	sweep(&f);
+	client = row_wanted(&f, "servers", ROLE_CLIENT);
+	serving = row_wanted(&f, "clients", ROLE_SERVER);
+	print_message("%llu sweeps beside %u connections\n", (unsigned long long)sweeps, WORKERS * CONNECTIONS);
+	assert_int_equal(client->outcomes[OUTCOME_ESTABLISHED], WORKERS * CONNECTIONS);
+	assert_int_equal(serving->outcomes[OUTCOME_ESTABLISHED], WORKERS * CONNECTIONS);
+	assert_int_equal(client->sent_bytes, sent);
+	assert_int_equal(serving->received_bytes, sent);
+	assert_int_equal(client->received_bytes, received);
+	assert_int_equal(serving->sent_bytes, received);
+	assert_int_equal(client->sent_segments, serving->received_segments);
+	assert_true(sweeps > 10);
+	close(server.listener);
+	fixture_close(&f);
+}
+
+static void make_connections(const char *server, const char *client, unsigned n)
+{
+	struct sockaddr_in address;
+	int listener = listen_on(server, &address);
+
+	for (unsigned i = 0; i < n; i++) {
+		int a = connect_from(client, &address), b = accept(listener, NULL, NULL);
+
+		send_all(a, 10);
+		close(a);
+		receive_all(b);
+		close(b);
+	}
+	close(listener);
+}
+
+static uint64_t established(const struct fixture *f, const char *label, uint32_t role)
+{
+	const struct peer_row *row = row_named(f, label, role);
+
+	return row ? row->outcomes[OUTCOME_ESTABLISHED] : 0;
+}
+
+/* More peers than slots: the first ones keep their labels, the rest is "other", and the sum is exact. */
+static void test_overflow_goes_to_other(void **state)
+{
+	struct fixture f;
+	uint64_t own = 0, other_before, named = 0;
+	char server[16];
+
+	fixture_open(&f, "collect: {top_peers: 4}\n"); /* 8 slots: each address here takes one as a client's peer */
+	sweep(&f);
+	other_before = established(&f, "other", ROLE_CLIENT);
+	for (unsigned i = 0; i < 20; i++) {
+		snprintf(server, sizeof(server), "127.77.4.%u", i + 1);
+		make_connections(server, "127.77.5.1", 3);
+	}
+	sweep(&f);
+	for (unsigned i = 0; i < 20; i++) {
+		snprintf(server, sizeof(server), "127.77.4.%u", i + 1);
+		named += row_named(&f, server, ROLE_CLIENT) != NULL;
+		own += established(&f, server, ROLE_CLIENT);
+	}
+	assert_in_range(named, 1, 8);
+	assert_int_equal(own, 3 * named);
+	assert_int_equal(own + established(&f, "other", ROLE_CLIENT) - other_before, 60);
+	fixture_close(&f);
+}
+
+/* A peer in "other" that does much more than the holder of a slot gets that slot. */
+static void test_heavy_peer_is_promoted(void **state)
+{
+	struct fixture f;
+	char server[16];
+
+	fixture_open(&f, "collect: {top_peers: 2}\n");
+	for (unsigned i = 0; i < 12; i++) { /* fills every slot */
+		snprintf(server, sizeof(server), "127.77.6.%u", i + 1);
+		make_connections(server, "127.77.6.100", 1);
+	}
+	sweep(&f);
+	assert_null(row_named(&f, "127.77.7.1", ROLE_CLIENT));
+	/* By hand the clock moves a second per sweep; a competition is due every five. */
+	for (int i = 0; i < 14; i++) {
+		make_connections("127.77.7.1", "127.77.6.100", 40);
+		sweep(&f);
+	}
+	make_connections("127.77.7.1", "127.77.6.100", 5);
+	sweep(&f);
+	assert_true(established(&f, "127.77.7.1", ROLE_CLIENT) >= 5);
+	fixture_close(&f);
+}
+
+static void test_idle_peer_gives_its_slot_back(void **state)
+{
+	struct fixture f;
+	uint32_t used, total;
+
+	fixture_open(&f, "collect: {top_peers: 8}\n");
+	make_connections("127.77.8.1", "127.77.8.2", 2);
+	sweep(&f);
+	assert_int_equal(established(&f, "127.77.8.1", ROLE_CLIENT), 2);
+	f.now.ns += 601 * NS_PER_SEC;
+	for (int i = 0; i < 8; i++)
+		sweep(&f);
+	assert_null(row_named(&f, "127.77.8.1", ROLE_CLIENT));
+	make_connections("127.77.8.1", "127.77.8.2", 1); /* comes back from zero */
+	sweep(&f);
+	assert_int_equal(established(&f, "127.77.8.1", ROLE_CLIENT), 1);
+	peers_usage(f.peers, &used, &total);
+	assert_int_equal(total, 16);
+	assert_in_range(used, 2, 16);
+	fixture_close(&f);
+}
+
+static void test_longest_prefix_and_reload(void **state)
+{
+	static const char after[] = "networks: {wide: [127.77.16.0/20], late: [127.77.18.0/24]}\n";
+	struct buffer errors = BUFFER_INIT;
+	struct error error = { "" };
+	struct settings changed;
+	struct fixture f;
+
+	fixture_open(&f, "networks: {wide: [127.77.16.0/20], narrow: [127.77.17.0/24]}\n");
+	make_connections("127.77.16.1", "127.77.9.1", 2);
+	make_connections("127.77.17.1", "127.77.9.1", 3);
+	make_connections("127.77.18.1", "127.77.9.1", 4);
+	sweep(&f);
+	assert_int_equal(established(&f, "wide", ROLE_CLIENT), 6);
+	assert_int_equal(established(&f, "narrow", ROLE_CLIENT), 3);
+	assert_int_equal(settings_parse(after, strlen(after), "test", &changed, &errors), 0);
+	assert_int_equal(peers_reload(f.peers, &changed, &error), 0);
+	make_connections("127.77.17.1", "127.77.9.1", 1);
+	make_connections("127.77.18.1", "127.77.9.1", 5);
+	sweep(&f);
+	assert_int_equal(established(&f, "wide", ROLE_CLIENT), 7); /* goes on undisturbed */
+	assert_int_equal(established(&f, "late", ROLE_CLIENT), 5);
+	assert_null(row_named(&f, "narrow", ROLE_CLIENT));
+	settings_done(&changed);
+	fixture_close(&f);
+}
+
+/* Connections older than the agent: role by the listening port, bytes from now on only. */
+static void test_existing_connections(void **state)
+{
+	struct fixture f;
+	struct sockaddr_in address;
+	const struct peer_row *client, *server;
+	int listener, a, b;
+
+	if (geteuid())
+		skip();
+	listener = listen_on("127.77.10.1", &address);
+	a = connect_from("127.77.10.2", &address);
+	b = accept(listener, NULL, NULL);
+	send_all(a, 5000);
+	fixture_open(&f, "");
+	assert_int_equal(tcp_program_seed(f.program, &f.features), 0);
+	sweep(&f);
+	client = row_wanted(&f, "127.77.10.1", ROLE_CLIENT);
+	server = row_wanted(&f, "127.77.10.2", ROLE_SERVER);
+	assert_int_equal(client->open[f.parity], 1);
+	assert_int_equal(server->open[f.parity], 1);
+	assert_int_equal(client->outcomes[OUTCOME_ESTABLISHED], 0);
+	send_all(a, 300);
+	close(a);
+	assert_int_equal(receive_all(b), 5300);
+	close(b);
+	sweep(&f);
+	assert_int_equal(client->sent_bytes, 300);
+	assert_int_equal(server->received_bytes, 300);
+	close(listener);
+	fixture_close(&f);
+}
+
+/* Over the limit a connection is still counted; what is missing of it is counted as lost. */
+static void test_socket_limit(void **state)
+{
+	enum { EXTRA = 8 };
+	struct fixture f;
+	struct tcp_program_stats stats;
+	struct sockaddr_in address;
+	int listener, fds[1024 + EXTRA][2];
+	uint64_t lost_before;
+
+	fixture_open(&f, "collect: {max_sockets: 1024}\n");
+	listener = listen_on("127.77.11.1", &address);
+	for (int i = 0; i < 512 + EXTRA; i++) {
+		fds[i][0] = connect_from("127.77.11.2", &address);
+		fds[i][1] = accept(listener, NULL, NULL);
+	}
+	sweep(&f);
+	tcp_program_stats(f.program, &stats);
+	assert_true(stats.swept >= 1024);
+	lost_before = stats.lost[LOST_SOCKET];
+	for (int i = 0; i < 5; i++) {
+		int a = connect_from("127.77.11.2", &address), b = accept(listener, NULL, NULL);
+
+		assert_true(a >= 0);
+		close(a);
+		close(b);
+	}
+	sweep(&f);
+	tcp_program_stats(f.program, &stats);
+	assert_true(stats.lost[LOST_SOCKET] - lost_before >= 10);
+	assert_int_equal(established(&f, "127.77.11.2", ROLE_SERVER), 512 + EXTRA + 5);
+	for (int i = 0; i < 512 + EXTRA; i++) {
+		close(fds[i][0]);
+		close(fds[i][1]);
+	}
+	close(listener);
+	fixture_close(&f);
+}
+
+static void test_handshake_and_duration(void **state)
+{
+	struct fixture f;
+	const struct peer_row *row;
+	uint64_t counts[TCP_HIST_COUNT] = { 0 };
+
+	fixture_open(&f, "");
+	make_connections("127.77.12.1", "127.77.12.2", 50);
+	sweep(&f);
+	row = row_wanted(&f, "127.77.12.1", ROLE_CLIENT);
+	for (size_t h = 0; h < TCP_HIST_COUNT; h++)
+		for (size_t b = 0; b < HIST_BUCKETS; b++)
+			counts[h] += f.kernel.hists[row - f.kernel.rows].buckets[h][b];
+	assert_int_equal(counts[TCP_HIST_HANDSHAKE], 50);
+	assert_int_equal(counts[TCP_HIST_DURATION], 50);
+	assert_int_equal(counts[TCP_HIST_RTT], 50); /* a connection between two sweeps is sampled when it closes */
+	assert_int_equal(counts[TCP_HIST_JITTER], 50);
+	fixture_close(&f);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_one_connection),
+		cmocka_unit_test(test_failures_by_outcome),
+		cmocka_unit_test(test_totals_are_exact_while_sweeping),
+		cmocka_unit_test(test_overflow_goes_to_other),
+		cmocka_unit_test(test_heavy_peer_is_promoted),
+		cmocka_unit_test(test_idle_peer_gives_its_slot_back),
+		cmocka_unit_test(test_longest_prefix_and_reload),
+		cmocka_unit_test(test_existing_connections),
+		cmocka_unit_test(test_socket_limit),
+		cmocka_unit_test(test_handshake_and_duration),
+	};
+
+	if (!geteuid() && own_namespace()) {
+		print_error("cannot make a network namespace: %s\n", strerror(errno));
+		return 1;
+	}
+	kbpf_log_setup();
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
