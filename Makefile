@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+# The front door; Meson does the work.
+#   make           build build/netsonde, as an ordinary user
+#   make deps      install the Debian packages that are missing, through sudo where needed
+#   make run       both, then start agent and dashboard on this host; ARGS="--help"
+#   make test      deps, then every test; SUITES="unit system" for some
+#   make bench     the measurements, one program per question
+#   make install   honours PREFIX and DESTDIR
+#   make clean     remove everything that was built
+PREFIX ?= /usr/local
+ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+
+all: build/build.ninja
+	@ninja -C build
+
+build/build.ninja:
+	meson setup --prefix=$(PREFIX) build
+
+deps:
+	@tools/deps build
+
+run: deps
+	@$(MAKE) --no-print-directory all
+	@exec $(ROOT) build/netsonde run $(ARGS)
+
+test:
+	@tools/deps build test
+	@tools/test $(SUITES)
+
+bench: deps
+	@$(MAKE) --no-print-directory all
+	@for program in bench/*.py; do echo "$$program"; $(ROOT) /usr/bin/python3 "$$program" || exit 1; done
+
+install: all
+	@meson install -C build --no-rebuild
+
+clean:
+	@rm -rf build build-clang build-asan
+
+.PHONY: all deps run test bench install clean
