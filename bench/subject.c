@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The agent's TCP collector without the agent: programs and peer table, swept as collect_tcp does it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench.h"
+
+#define PREFIXES_MAX 64
+
+void subject_open(struct subject *subject)
+{
+	struct features features = { 0 };
+	struct buffer errors = BUFFER_INIT;
+	struct error error = { "" };
+	struct peers_kernel kernel;
+	struct peers_size size;
+
+	if (settings_load(NULL, &subject->settings, &errors))
+		bench_die("settings");
+	size = peers_size(&subject->settings);
+	if (tcp_program_open(&size, subject->settings.collect.max_sockets, PREFIXES_MAX, &features, &subject->program, &error)) {
+		fprintf(stderr, "bench: %s\n", error.text);
+		exit(1);
+	}
+	tcp_program_kernel(subject->program, &kernel);
+	if (peers_new(&kernel, &size, &subject->settings, &subject->peers, &error)) {
+		fprintf(stderr, "bench: %s\n", error.text);
+		exit(1);
+	}
+}
+
+void subject_close(struct subject *subject)
+{
+	peers_free(subject->peers);
+	tcp_program_close(subject->program);
+	settings_done(&subject->settings);
+}
+
+void subject_sweep(struct subject *subject)
+{
+	uint32_t parity;
+	uint64_t generation = tcp_program_next_generation(subject->program, &parity);
+
+	peers_before_sweep(subject->peers, parity);
+	if (tcp_program_sweep(subject->program))
+		bench_die("sweep");
+	peers_after_sweep(subject->peers, generation, parity, mono_now());
+}
+
+uint64_t subject_swept(const struct subject *subject)
+{
+	struct tcp_program_stats stats;
+
+	tcp_program_stats(subject->program, &stats);
+	return stats.swept;
+}
+
+struct wanted { const char *name; int fd; };
+
+static void find_program(const char *name, int fd, void *userdata)
+{
+	struct wanted *w = userdata;
+
+	if (!strcmp(name, w->name))
+		w->fd = fd;
+}
+
+int subject_program_fd(const struct subject *subject, const char *name)
+{
+	struct wanted w = { name, -1 };
+
+	tcp_program_each(subject->program, find_program, &w);
+	return w.fd;
+}
