@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-# The front door; Meson does the work.
 #   make           build build/netsonde, as an ordinary user
 #   make deps      install the Debian packages that are missing, through sudo where needed
 #   make run       both, then start agent and dashboard on this host; ARGS="--help"
@@ -27,9 +26,10 @@ test:
 	@tools/deps build test
 	@tools/test $(SUITES)
 
-bench: deps
+bench:
+	@tools/deps build test
 	@$(MAKE) --no-print-directory all
-	@for program in bench/*.py; do echo "$$program"; $(ROOT) /usr/bin/python3 "$$program" || exit 1; done
+	@tools/bench
 
 install: all
 	@meson install -C build --no-rebuild

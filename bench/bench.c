@@ -88,10 +88,14 @@ static int compare(const void *a, const void *b)
 void bench_report(struct bench *bench, const char *what, const char *unit, double *values, size_t n)
 {
 	json_t *row;
+	double median;
+	int decimals;
 
 	qsort(values, n, sizeof(*values), compare);
-	printf("%-64s %10.4g %10.4g %10.4g  %s\n", what, values[n / 2], values[0], values[n - 1], unit);
-	row = json_pack("{s:s, s:s, s:f, s:f, s:f, s:i}", "what", what, "unit", unit, "median", values[n / 2],
+	median = values[n / 2];
+	decimals = median >= 1000 ? 0 : median >= 10 ? 1 : 3;
+	printf("%-64s %10.*f %10.*f %10.*f  %s\n", what, decimals, median, decimals, values[0], decimals, values[n - 1], unit);
+	row = json_pack("{s:s, s:s, s:f, s:f, s:f, s:i}", "what", what, "unit", unit, "median", median,
 			"min", values[0], "max", values[n - 1], "rounds", (int)n);
 	if (json_array_append_new(bench->rows, row))
 		bench_die("no memory for the results");

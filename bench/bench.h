@@ -3,8 +3,8 @@
  * What the measuring programs in C share: a table of results that becomes JSON, real TCP connections on loopback in a
  * network namespace of the program's own, and the TCP programs of the agent, loaded as the agent loads them.
  *
- * CPU time and not wall time wherever one process can be told from another: other work on the machine then costs
- * caches, but not the time slice. Whatever fails ends the program (bench_die): half a measurement is none.
+ * CPU time where the time is long enough to be told from other work's; other work then costs caches, but no time slice.
+ * Whatever fails ends the program (bench_die): half a measurement is none.
  */
 #pragma once
 #include <netinet/in.h>

@@ -6,7 +6,11 @@
 
 #include "bench.h"
 
-#define PREFIXES_MAX 64
+static void __attribute__((noreturn)) refuse(const struct error *error)
+{
+	fprintf(stderr, "bench: %s\n", error->text);
+	exit(1);
+}
 
 void subject_open(struct subject *subject)
 {
@@ -19,15 +23,12 @@ void subject_open(struct subject *subject)
 	if (settings_load(NULL, &subject->settings, &errors))
 		bench_die("settings");
 	size = peers_size(&subject->settings);
-	if (tcp_program_open(&size, subject->settings.collect.max_sockets, PREFIXES_MAX, &features, &subject->program, &error)) {
-		fprintf(stderr, "bench: %s\n", error.text);
-		exit(1);
-	}
+	if (tcp_program_open(&size, subject->settings.collect.max_sockets, &subject->program, &error))
+		refuse(&error);
 	tcp_program_kernel(subject->program, &kernel);
-	if (peers_new(&kernel, &size, &subject->settings, &subject->peers, &error)) {
-		fprintf(stderr, "bench: %s\n", error.text);
-		exit(1);
-	}
+	if (peers_new(&kernel, &size, &subject->settings, &subject->peers, &error) ||
+	    tcp_program_attach(subject->program, &features, &error))
+		refuse(&error);
 }
 
 void subject_close(struct subject *subject)

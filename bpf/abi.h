@@ -4,8 +4,7 @@
  * maps, byte for byte. Fixed-width types, explicit padding, every size asserted.
  *
  * Memory model of the TCP collector. A *slot* is one line of the peer table: an
- * address seen in one role, a configured network in one role, or everything else
- * in one role ("other"). A slot owns one row of counters and one set of
+ * address, a configured network, or everything else ("other"), each in one role. A slot owns one row of counters and one set of
  * histograms, both in memory-mapped arrays, so the agent reads them without a
  * system call. A socket remembers its slot; the address is looked up once per
  * connection, not per event.
@@ -70,22 +69,22 @@ enum tcp_hist { TCP_HIST_HANDSHAKE, TCP_HIST_DURATION, TCP_HIST_RTT, TCP_HIST_JI
 
 /* What a program could not record; each is a value of netsonde_lost_events_total{source}. */
 enum tcp_lost {
-	LOST_SOCKET,     /* no storage for a socket (memory, or the limit): its bytes and RTT are missing */
+	LOST_SOCKET,     /* no record for a connection (memory, or the limit): its bytes and RTT are missing */
 	LOST_HANDSHAKE,  /* a completed handshake whose duration the kernel did not know (SYN cookies) */
 	LOST_CANDIDATE,  /* an address in "other" could not be weighed for promotion */
 	LOST_ADDRESS,    /* an event whose peer could not be read: counted under "other" */
 	LOST_COUNT
 };
 
-struct peer_key {
-	__abi_u8 address[16]; /* IPv4 as IPv4-mapped IPv6 */
-	__abi_u32 role;
+/* IPv4 as IPv4-mapped IPv6, network order. */
+struct peer_address {
+	__abi_u32 words[4];
 };
-_Static_assert(sizeof(struct peer_key) == 20, "key of the slot map");
+_Static_assert(sizeof(struct peer_address) == 16, "key of the slot map");
 
 struct network_key {
 	__abi_u32 prefix_bits;
-	__abi_u8 address[16];
+	struct peer_address address;
 };
 _Static_assert(sizeof(struct network_key) == 20, "key of the longest-prefix map");
 
@@ -112,9 +111,10 @@ struct peer_hists {
 };
 _Static_assert(sizeof(struct peer_hists) == 8 * 4 * (1 + HIST_BUCKETS), "no padding");
 
-/* Slots 0 and 1 are "other" as client and as server, then two per configured network, then the peers. */
-#define SLOT_OTHER(role) (role)
-#define SLOT_NETWORK(index, role) (ROLE_COUNT + ROLE_COUNT * (index) + (role))
+/* Slots come in pairs, client and server. First the pair of "other", then one per network, then one per peer; a pair is
+ * known by its first slot, its base. */
+#define SLOT_OTHER 0
+#define SLOT_NETWORK(index) (ROLE_COUNT + ROLE_COUNT * (index))
 
 /* Weight of one opened connection beside one byte, when peers compete for a slot. */
 #define CANDIDATE_CONNECTION_WEIGHT 1000

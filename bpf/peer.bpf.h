@@ -2,8 +2,8 @@
 /*
  * The peer table in the kernel: from an address and a role to a slot, and the
  * slot's counters and histograms. Order of the look-up: configured network
- * (longest prefix), own slot, a free slot, "other". Totals are exact whichever it
- * is; only the label differs.
+ * (longest prefix), own slots, free slots, "other". Totals are exact whichever it
+ * is; only the label differs. The maps hold base slots; a role is added.
  *
  * The agent owns the free list: it takes slots back when a peer is idle or a
  * heavier one waits, raises resolve_generation so that sockets look up again,
@@ -38,7 +38,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
-	__type(key, struct peer_key);
+	__type(key, struct peer_address);
 	__type(value, __u32);
 } slots SEC(".maps");
 
@@ -60,7 +60,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1024);
-	__type(key, struct peer_key);
+	__type(key, struct peer_address);
 	__type(value, __u64);
 } candidates SEC(".maps");
 
@@ -105,59 +105,54 @@ static __always_inline void observe_ns(__u32 slot, enum tcp_hist which, __u64 ns
 }
 
 /* The remote address of a full, time-wait or request socket: they share sock_common. */
-static __always_inline void peer_key_of(const struct sock_common *c, __u32 role, struct peer_key *key)
+static __always_inline void peer_address_of(const struct sock_common *c, struct peer_address *address)
 {
-	__u32 *words = (__u32 *)key->address;
-
-	key->role = role;
 	if (c->skc_family == AF_INET6) {
-		words[0] = c->skc_v6_daddr.in6_u.u6_addr32[0];
-		words[1] = c->skc_v6_daddr.in6_u.u6_addr32[1];
-		words[2] = c->skc_v6_daddr.in6_u.u6_addr32[2];
-		words[3] = c->skc_v6_daddr.in6_u.u6_addr32[3];
+		address->words[0] = c->skc_v6_daddr.in6_u.u6_addr32[0];
+		address->words[1] = c->skc_v6_daddr.in6_u.u6_addr32[1];
+		address->words[2] = c->skc_v6_daddr.in6_u.u6_addr32[2];
+		address->words[3] = c->skc_v6_daddr.in6_u.u6_addr32[3];
 	} else {
-		words[0] = 0;
-		words[1] = 0;
-		words[2] = bpf_htonl(0xffff);
-		words[3] = c->skc_daddr;
+		address->words[0] = 0;
+		address->words[1] = 0;
+		address->words[2] = bpf_htonl(0xffff);
+		address->words[3] = c->skc_daddr;
 	}
 }
 
-static __always_inline __u32 slot_of(const struct peer_key *key)
+static __always_inline __u32 slot_of(const struct peer_address *address, __u32 role)
 {
-	__u32 *found, slot, raced;
+	__u32 *found, base;
 
 	if (network_count) {
-		struct network_key n = { .prefix_bits = 128 };
+		struct network_key n = { .prefix_bits = 128, .address = *address };
 
-		__builtin_memcpy(n.address, key->address, sizeof(n.address));
 		found = bpf_map_lookup_elem(&networks, &n);
 		if (found)
-			return SLOT_NETWORK(*found, key->role);
+			return SLOT_NETWORK(*found) + role;
 	}
-	found = bpf_map_lookup_elem(&slots, key);
+	found = bpf_map_lookup_elem(&slots, address);
 	if (found)
-		return *found;
-	if (bpf_map_pop_elem(&free_slots, &slot))
-		return SLOT_OTHER(key->role);
-	if (!bpf_map_update_elem(&slots, key, &slot, BPF_NOEXIST)) {
+		return *found + role;
+	if (bpf_map_pop_elem(&free_slots, &base))
+		return SLOT_OTHER + role;
+	if (!bpf_map_update_elem(&slots, address, &base, BPF_NOEXIST)) {
 		__sync_fetch_and_add(&slots_taken, 1);
-		return slot;
+		return base + role;
 	}
-	/* Another CPU was faster, or the map refused: give the slot back. */
-	bpf_map_push_elem(&free_slots, &slot, BPF_ANY);
-	found = bpf_map_lookup_elem(&slots, key);
-	raced = found ? *found : SLOT_OTHER(key->role);
-	return raced;
+	/* Another CPU was faster, or the map refused: give the slots back. */
+	bpf_map_push_elem(&free_slots, &base, BPF_ANY);
+	found = bpf_map_lookup_elem(&slots, address);
+	return (found ? *found : SLOT_OTHER) + role;
 }
 
-static __always_inline void weigh(const struct peer_key *key, __u64 weight)
+static __always_inline void weigh(const struct peer_address *address, __u64 weight)
 {
-	__u64 *w = bpf_map_lookup_elem(&candidates, key);
+	__u64 *w = bpf_map_lookup_elem(&candidates, address);
 
 	if (w)
 		__sync_fetch_and_add(w, weight);
-	else if (bpf_map_update_elem(&candidates, key, &weight, BPF_NOEXIST))
+	else if (bpf_map_update_elem(&candidates, address, &weight, BPF_NOEXIST))
 		lose(LOST_CANDIDATE);
 }
 

@@ -46,15 +46,16 @@ static bool collector_wanted(const struct collector *collector, const struct set
 static void open_collectors(struct agent *a)
 {
 	struct collector_context context = { &a->settings, a->registry, &a->features };
-	struct error error = { "" };
 
 	for (size_t i = 0; i < N_COLLECTORS; i++) {
+		struct error error = { "" };
+
 		if (!collector_wanted(collectors[i], &a->settings)) {
 			features_miss(&a->features, collectors[i]->name, "turned off in the configuration", "");
 			continue;
 		}
 		if (collectors[i]->open(&context, &a->states[i], &error) < 0)
-			features_miss(&a->features, collectors[i]->name, error.text, "");
+			features_miss(&a->features, collectors[i]->name, error.text[0] ? error.text : "out of memory", "");
 	}
 }
 
@@ -110,6 +111,8 @@ static int apply(struct agent *a, const struct settings *settings, struct error 
 			return r;
 	}
 	registry_set_budget(a->registry, settings->collect.series_budget);
+	if (settings->collect.tick_ns == a->settings.collect.tick_ns)
+		return 0; /* armed anew at each reload, a stream of reloads would stop the measuring */
 	return loop_timer_start(a->tick, settings->collect.tick_ns, settings->collect.tick_ns);
 }
 
@@ -152,7 +155,8 @@ static void on_signal(struct loop_signal *sig, int signum, void *userdata)
 		loop_stop(a->loop);
 		return;
 	}
-	reload(a, &out);
+	if (reload(a, &out) == -ENOENT && !a->options->config_file)
+		log_warn("nothing to reload", "reason", out.data, NULL);
 	buffer_done(&out);
 }
 

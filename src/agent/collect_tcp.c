@@ -42,7 +42,7 @@ static const struct {
 	struct metric_family family;
 	const char *labels[4];
 } families[N_FAMILIES] = {
-	[CONNECTIONS] = { { "netsonde_tcp_connections_total", "TCP connections: established counts completed handshakes; the others count handshakes that failed and established connections that ended by a reset or a time-out.", NULL, METRIC_COUNTER, 0, 0 }, { "peer", "role", "outcome", NULL } },
+	[CONNECTIONS] = { { "netsonde_tcp_connections_total", "TCP connections: established counts completed handshakes; the others count handshakes that failed, and established connections that ended by a reset or a time-out. A connect() that fails before a SYN is sent is none.", NULL, METRIC_COUNTER, 0, 0 }, { "peer", "role", "outcome", NULL } },
 	[OPEN] = { { "netsonde_tcp_open_connections", "TCP connections open at the last sweep.", NULL, METRIC_GAUGE, 0, 0 }, PEER_ROLE },
 	[HANDSHAKE] = { { "netsonde_tcp_handshake_duration_seconds", "Client: first SYN sent to SYN-ACK received. Server: first SYN-ACK sent to ACK received.", "seconds", METRIC_HISTOGRAM, LATENCY_FIRST, LATENCY_LAST }, PEER_ROLE },
 	[DURATION] = { { "netsonde_tcp_connection_duration_seconds", "Time from established to closed.", "seconds", METRIC_HISTOGRAM, DURATION_FIRST, DURATION_LAST }, PEER_ROLE },
@@ -116,26 +116,21 @@ static int tcp_open(const struct collector_context *context, void **ret_state, s
 {
 	struct peers_size size = peers_size(context->settings);
 	struct state *s = calloc(1, sizeof(*s));
-	size_t prefixes = 0;
 	int r;
 
 	if (!s)
 		return -ENOMEM;
 	r = register_families(context->registry, s->families, ret_error);
-	for (size_t i = 0; i < context->settings->n_networks; i++)
-		prefixes += context->settings->networks[i].n_prefixes;
-	if (prefixes < 1024)
-		prefixes = 1024; /* room for a reload */
 	s->sockets_max = context->settings->collect.max_sockets;
 	if (!r)
-		r = tcp_program_open(&size, s->sockets_max, prefixes, context->features, &s->program, ret_error);
+		r = tcp_program_open(&size, s->sockets_max, &s->program, ret_error);
 	if (!r) {
 		tcp_program_kernel(s->program, &s->kernel);
 		r = peers_new(&s->kernel, &size, context->settings, &s->peers, ret_error);
 	}
 	if (!r) {
 		s->views = calloc(size.slots, sizeof(*s->views));
-		r = s->views ? 0 : -ENOMEM;
+		r = s->views ? tcp_program_attach(s->program, context->features, ret_error) : -ENOMEM;
 	}
 	if (r < 0) {
 		tcp_close(s);
@@ -178,7 +173,7 @@ static void learn_hz(struct state *s, const struct tcp_program_stats *stats)
 		return;
 	hz = (double)(stats->jiffies - s->first_jiffies) / ns_to_seconds(stats->ns - s->first_ns);
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (fabs(hz / known[i] - 1) < 0.02)
+		if (!s->hz && fabs(hz / known[i] - 1) < 0.011)
 			s->hz = known[i];
 }
 
@@ -222,7 +217,7 @@ static bool outcome_shown(uint32_t role, enum tcp_outcome outcome, uint64_t coun
 static void show_slot(struct state *s, uint32_t slot, const char *peer, uint32_t parity)
 {
 	const struct slot_view *view = &s->views[slot];
-	uint32_t role = peers_role(s->peers, slot);
+	uint32_t role = slot % ROLE_COUNT;
 	const char *labels[3] = { peer, role_names[role] };
 	const enum family hist_families[TCP_HIST_COUNT] = { HANDSHAKE, DURATION, RTT, JITTER };
 
@@ -246,24 +241,23 @@ static void show_slot(struct state *s, uint32_t slot, const char *peer, uint32_t
 /* What has no role: both slots of the peer together. */
 static void show_peer(struct state *s, uint32_t slot, const char *peer)
 {
-	uint32_t sibling = peers_sibling(s->peers, slot);
-	const struct peer_row *a = &s->views[slot].row, *b = sibling == UINT32_MAX ? NULL : &s->views[sibling].row;
+	const struct peer_row *a = &s->views[slot].row, *b = &s->views[slot ^ 1].row;
 	const char *labels[2] = { peer };
 
-	if (b && sibling < slot)
+	if (slot % ROLE_COUNT && peers_label(s->peers, slot ^ 1))
 		return; /* shown with the other one */
 	for (size_t i = 0; i < RETRANSMIT_COUNT; i++) {
 		labels[1] = retransmit_names[i];
-		registry_value(s->families[RETRANSMITS], labels, (double)(a->retransmits[i] + (b ? b->retransmits[i] : 0)));
+		registry_value(s->families[RETRANSMITS], labels, (double)(a->retransmits[i] + b->retransmits[i]));
 	}
 	for (size_t i = 0; i < RESET_DIRECTION_COUNT; i++) {
 		labels[1] = reset_names[i];
-		registry_value(s->families[RESETS], labels, (double)(a->resets[i] + (b ? b->resets[i] : 0)));
+		registry_value(s->families[RESETS], labels, (double)(a->resets[i] + b->resets[i]));
 	}
 	for (size_t i = 0; s->hz && i < LIMIT_COUNT; i++) {
 		labels[1] = limit_names[i];
 		registry_value(s->families[LIMITED], labels,
-			       (double)(a->limited_jiffies[i] + (b ? b->limited_jiffies[i] : 0)) / s->hz);
+			       (double)(a->limited_jiffies[i] + b->limited_jiffies[i]) / s->hz);
 	}
 }
 
@@ -280,17 +274,19 @@ static void show_program(const char *name, int fd, void *userdata)
 
 static void show_self(struct state *s, const struct tcp_program_stats *stats)
 {
-	const char *map = "tcp_sockets";
+	const char *label = "tcp_sockets";
 	uint32_t used, total;
 
 	for (size_t i = 0; i < LOST_COUNT; i++)
 		registry_value(s->families[LOST], &lost_names[i], (double)stats->lost[i]);
-	registry_value(s->families[MAP_ENTRIES], &map, (double)stats->swept);
-	registry_value(s->families[MAP_MAX_ENTRIES], &map, s->sockets_max);
-	map = "tcp_peers";
+	registry_value(s->families[MAP_ENTRIES], &label, (double)stats->swept);
+	registry_value(s->families[MAP_MAX_ENTRIES], &label, s->sockets_max);
+	label = "tcp_peers";
 	peers_usage(s->peers, &used, &total);
-	registry_value(s->families[MAP_ENTRIES], &map, used);
-	registry_value(s->families[MAP_MAX_ENTRIES], &map, total);
+	registry_value(s->families[MAP_ENTRIES], &label, used);
+	registry_value(s->families[MAP_MAX_ENTRIES], &label, total);
+	label = "bpf_recursion";
+	registry_value(s->families[LOST], &label, (double)stats->missed);
 	tcp_program_each(s->program, show_program, s);
 }
 

@@ -132,3 +132,11 @@ bool kbpf_run_stats(int program_fd, uint64_t *ret_runs, uint64_t *ret_ns)
 	*ret_ns = info.run_time_ns;
 	return true;
 }
+
+uint64_t kbpf_recursion_misses(int program_fd)
+{
+	struct bpf_prog_info info = { 0 };
+	__u32 len = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(program_fd, &info, &len) ? 0 : info.recursion_misses;
+}

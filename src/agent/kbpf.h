@@ -34,3 +34,5 @@ int kbpf_iterate(int link_fd);
 
 /* Runs and run time of a program since it was loaded; false while the kernel's statistics are off. */
 bool kbpf_run_stats(int program_fd, uint64_t *ret_runs, uint64_t *ret_ns);
+/* Events that the kernel did not hand to the program, because an interrupt brought them while the same program ran on that CPU. */
+uint64_t kbpf_recursion_misses(int program_fd);

@@ -81,7 +81,7 @@ static void check_bpf(struct kernel_checks *checks)
 static void check_rights(struct kernel_checks *checks)
 {
 	static const struct { int capability; const char *name; } needed[] = {
-		{ CAP_BPF, "CAP_BPF" }, { CAP_PERFMON, "CAP_PERFMON" }, { CAP_NET_ADMIN, "CAP_NET_ADMIN" },
+		{ CAP_BPF, "CAP_BPF" }, { CAP_PERFMON, "CAP_PERFMON" },
 	};
 
 	capng_get_caps_process();

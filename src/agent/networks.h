@@ -13,8 +13,11 @@
 
 struct networks;
 
-int networks_new(int map_fd, uint32_t max, const struct settings *settings, struct networks **ret_networks, struct error *ret_error);
+/* max, prefixes_max: what the slots and the kernel's map have room for. */
+int networks_new(int map_fd, uint32_t max, uint32_t prefixes_max, const struct settings *settings, struct networks **ret_networks,
+		 struct error *ret_error);
 void networks_free(struct networks *networks);
+/* All or nothing. -ENOSPC with a sentence when there is no room. */
 int networks_reload(struct networks *networks, const struct settings *settings, struct error *ret_error);
 uint32_t networks_count(const struct networks *networks);
 /* NULL when the index is not in use. */

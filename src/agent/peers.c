@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Life of a slot: FREE (in the kernel's queue) -> USED (the kernel put an address
- * on it) -> DRAINING (taken out of the look-up; sockets that still point at it move
- * away at the next sweep) -> cleared once a whole sweep saw no socket and no
- * event touched it -> FREE again, or USED for the peer that was waiting for it.
+ * Slots come in pairs, client and server. Life of a peer's pair: FREE (in the kernel's
+ * queue) -> USED (the kernel put an address on it) -> DRAINING (taken out of the
+ * look-up; sockets that still point at it move away at the next sweep; its last
+ * values stay visible) -> cleared once a whole sweep saw no socket and no event
+ * touched it -> FREE again, or USED for the peer that was waiting for it.
  */
 #include "agent/peers.h"
 
@@ -20,19 +21,18 @@
 #define COMPETE_NS (5 * NS_PER_SEC)
 /* A candidate must have done so many times more than the weakest holder, so that slots do not flap. */
 #define COMPETE_FACTOR 2
+#define CANDIDATES_MAX 1024 /* of the kernel's map */
 
-#define NO_SLOT UINT32_MAX
+enum pair_state { PAIR_FREE, PAIR_USED, PAIR_DRAINING };
 
-enum slot_state { SLOT_FREE, SLOT_USED, SLOT_DRAINING, SLOT_FIXED };
-
-struct slot {
-	enum slot_state state;
-	struct peer_key key;          /* USED, DRAINING */
-	char label[ADDRESS_TEXT_MAX]; /* USED: the address */
-	uint32_t sibling;
-	uint64_t drain_generation;    /* DRAINING: only a sweep of a later generation can show that it is unused */
-	bool has_heir;
-	struct peer_key heir;         /* DRAINING: who gets it */
+struct pair {
+	enum pair_state state;
+	struct address address;       /* USED, DRAINING */
+	char label[ADDRESS_TEXT_MAX];
+	bool hidden;                  /* DRAINING, and the peer is back on another pair */
+	bool has_heir;                /* DRAINING: who gets it */
+	struct address heir;
+	uint64_t drain_generation;    /* only a sweep of a later generation can show that it is unused */
 	uint64_t weight_seen;         /* at the last competition */
 	mono_time last_active;
 };
@@ -40,8 +40,8 @@ struct slot {
 struct peers {
 	struct peers_kernel kernel;
 	struct peers_size size;
-	uint32_t first_peer;          /* slots below are fixed: other and networks */
-	struct slot *slots;
+	uint32_t first;               /* slot of the first pair; below are other and networks */
+	struct pair *pairs;           /* size.peers */
 	struct networks *networks;
 	uint64_t slots_taken_seen;
 	mono_time last_competition;
@@ -49,12 +49,28 @@ struct peers {
 
 struct peers_size peers_size(const struct settings *settings)
 {
-	struct peers_size size = { .networks = PEERS_NETWORKS_MIN, .peers = ROLE_COUNT * settings->collect.top_peers };
+	struct peers_size size = { .networks = PEERS_NETWORKS_MIN, .peers = settings->collect.top_peers };
+	size_t prefixes = 0;
 
+	for (size_t i = 0; i < settings->n_networks; i++)
+		prefixes += settings->networks[i].n_prefixes;
 	if (settings->n_networks > size.networks)
 		size.networks = (uint32_t)settings->n_networks;
-	size.slots = ROLE_COUNT * (1 + size.networks) + size.peers;
+	/* A reload adds the new prefixes before it removes the old ones. */
+	size.prefixes = (uint32_t)(2 * prefixes + PEERS_PREFIXES_MIN);
+	size.slots = ROLE_COUNT * (1 + size.networks + size.peers);
 	return size;
+}
+
+/* Every socket looks its slot up again at its next event or sweep. */
+static void resolve_again(struct peers *p)
+{
+	__atomic_add_fetch(p->kernel.resolve_generation, 1, __ATOMIC_SEQ_CST);
+}
+
+static uint32_t base_of(const struct peers *p, uint32_t pair)
+{
+	return p->first + ROLE_COUNT * pair;
 }
 
 int peers_new(const struct peers_kernel *kernel, const struct peers_size *size, const struct settings *settings,
@@ -67,31 +83,24 @@ int peers_new(const struct peers_kernel *kernel, const struct peers_size *size, 
 		return r;
 	p->kernel = *kernel;
 	p->size = *size;
-	p->first_peer = size->slots - size->peers;
+	p->first = size->slots - ROLE_COUNT * size->peers;
 	p->last_competition = mono_now();
-	p->slots = calloc(size->slots, sizeof(*p->slots));
-	if (!p->slots)
-		goto fail;
-	for (uint32_t i = 0; i < size->slots; i++) {
-		p->slots[i].sibling = i < p->first_peer ? i ^ 1u : NO_SLOT;
-		p->slots[i].state = i < p->first_peer ? SLOT_FIXED : SLOT_FREE;
-		if (i < p->first_peer)
-			continue;
-		r = bpf_map_update_elem(kernel->free_slots_fd, NULL, &i, BPF_ANY) ? -errno : 0;
-		if (r < 0) {
-			error_set_errno(ret_error, r, "cannot fill the list of free peer slots");
-			goto fail;
-		}
+	p->pairs = calloc(size->peers + 1, sizeof(*p->pairs));
+	r = p->pairs ? networks_new(kernel->networks_fd, size->networks, size->prefixes, settings, &p->networks, ret_error) : -ENOMEM;
+	for (uint32_t i = 0; i < size->peers && !r; i++) {
+		uint32_t base = base_of(p, i);
+
+		if (bpf_map_update_elem(kernel->free_slots_fd, NULL, &base, BPF_ANY))
+			r = error_set_errno(ret_error, -errno, "cannot fill the list of free peer slots");
 	}
-	r = networks_new(kernel->networks_fd, size->networks, settings, &p->networks, ret_error);
-	if (r < 0)
-		goto fail;
+	if (r < 0) {
+		peers_free(p);
+		return r;
+	}
 	*kernel->network_count = networks_count(p->networks);
+	resolve_again(p); /* whatever found its slot before there were any */
 	*ret_peers = p;
 	return 0;
-fail:
-	peers_free(p);
-	return r;
 }
 
 void peers_free(struct peers *peers)
@@ -99,30 +108,23 @@ void peers_free(struct peers *peers)
 	if (!peers)
 		return;
 	networks_free(peers->networks);
-	free(peers->slots);
+	free(peers->pairs);
 	free(peers);
 }
 
-/* Every socket looks its slot up again at its next event or sweep. */
-static void resolve_again(struct peers *p)
+static void clear(struct peers *p, uint32_t base)
 {
-	__atomic_add_fetch(p->kernel.resolve_generation, 1, __ATOMIC_SEQ_CST);
+	memset(&p->kernel.rows[base], 0, ROLE_COUNT * sizeof(p->kernel.rows[base]));
+	memset(&p->kernel.hists[base], 0, ROLE_COUNT * sizeof(p->kernel.hists[base]));
 }
 
-static void drain(struct peers *p, uint32_t slot, uint64_t generation)
+static void drain(struct peers *p, struct pair *pair, uint64_t generation)
 {
-	struct slot *s = &p->slots[slot];
-
-	bpf_map_delete_elem(p->kernel.slots_fd, &s->key);
-	s->state = SLOT_DRAINING;
-	s->drain_generation = generation;
-	s->has_heir = false;
-}
-
-static void clear(struct peers *p, uint32_t slot)
-{
-	memset(&p->kernel.rows[slot], 0, sizeof(p->kernel.rows[slot]));
-	memset(&p->kernel.hists[slot], 0, sizeof(p->kernel.hists[slot]));
+	bpf_map_delete_elem(p->kernel.slots_fd, &pair->address);
+	pair->state = PAIR_DRAINING;
+	pair->drain_generation = generation;
+	pair->has_heir = false;
+	pair->hidden = false;
 }
 
 int peers_reload(struct peers *peers, const struct settings *settings, struct error *ret_error)
@@ -132,21 +134,15 @@ int peers_reload(struct peers *peers, const struct settings *settings, struct er
 	if (r < 0)
 		return r;
 	*peers->kernel.network_count = networks_count(peers->networks);
+	resolve_again(peers);
 	/* An index that changed its name starts from zero; sums of the old name end with it. */
 	for (uint32_t i = 0; i < peers->size.networks; i++)
 		if (networks_renamed(peers->networks, i))
-			for (uint32_t role = 0; role < ROLE_COUNT; role++)
-				clear(peers, SLOT_NETWORK(i, role));
-	/* Peers that a network now covers have no use for their own slot. */
-	for (uint32_t i = peers->first_peer; i < peers->size.slots; i++) {
-		struct slot *s = &peers->slots[i];
-		struct address address;
-
-		memcpy(address.bytes, s->key.address, sizeof(address.bytes));
-		if (s->state == SLOT_USED && networks_find(peers->networks, &address))
-			drain(peers, i, UINT64_MAX);
-	}
-	resolve_again(peers);
+			clear(peers, SLOT_NETWORK(i));
+	/* Peers that a network now covers have no use for slots of their own. */
+	for (uint32_t i = 0; i < peers->size.peers; i++)
+		if (peers->pairs[i].state == PAIR_USED && networks_find(peers->networks, &peers->pairs[i].address))
+			drain(peers, &peers->pairs[i], UINT64_MAX);
 	return 0;
 }
 
@@ -163,170 +159,190 @@ void peers_before_sweep(struct peers *peers, uint32_t parity)
 	}
 }
 
-static int compare_keys(const void *a, const void *b, void *arg)
+static void occupy(struct pair *pair, const struct address *address, mono_time now)
 {
-	const struct slot *slots = arg;
-	const struct slot *x = &slots[*(const uint32_t *)a], *y = &slots[*(const uint32_t *)b];
-
-	return memcmp(x->key.address, y->key.address, sizeof(x->key.address));
+	*pair = (struct pair){ .state = PAIR_USED, .address = *address, .last_active = now };
+	address_format(address, pair->label);
 }
 
-/* Client and server slot of one address point at each other. */
-static void pair_siblings(struct peers *p)
+/* A peer that came back while its old pair drains shows on the new one. */
+static void hide_doubles(struct peers *p, const struct address *address)
 {
-	uint32_t *order = calloc(p->size.peers + 1, sizeof(*order)), n = 0;
-
-	if (!order)
-		return; /* the pairs of before stay; at worst a peer's two roles are shown apart */
-	for (uint32_t i = p->first_peer; i < p->size.slots; i++) {
-		p->slots[i].sibling = NO_SLOT;
-		if (p->slots[i].state == SLOT_USED)
-			order[n++] = i;
-	}
-	qsort_r(order, n, sizeof(*order), compare_keys, p->slots);
-	for (uint32_t i = 0; i + 1 < n; i++) {
-		if (compare_keys(&order[i], &order[i + 1], p->slots))
-			continue;
-		p->slots[order[i]].sibling = order[i + 1];
-		p->slots[order[i + 1]].sibling = order[i];
-	}
-	free(order);
+	for (uint32_t i = 0; i < p->size.peers; i++)
+		if (p->pairs[i].state == PAIR_DRAINING && !address_compare(&p->pairs[i].address, address))
+			p->pairs[i].hidden = true;
 }
 
-static void occupy(struct peers *p, uint32_t slot, const struct peer_key *key, mono_time now)
+/* Reads the addresses that the kernel put on free pairs. */
+static void learn_slots(struct peers *p, mono_time now)
 {
-	struct slot *s = &p->slots[slot];
-	struct address address;
-
-	memcpy(address.bytes, key->address, sizeof(address.bytes));
-	*s = (struct slot){ .state = SLOT_USED, .key = *key, .sibling = NO_SLOT, .last_active = now };
-	address_format(&address, s->label);
-}
-
-/* Reads the addresses that the kernel put on free slots. */
-static bool learn_slots(struct peers *p, mono_time now)
-{
-	struct peer_key key, next, *from = NULL;
-	bool changed = false;
-	uint32_t slot;
+	struct address address, next, *from = NULL;
 	uint64_t taken = __atomic_load_n(p->kernel.slots_taken, __ATOMIC_ACQUIRE);
+	uint32_t base;
 
 	if (taken == p->slots_taken_seen)
-		return false;
+		return;
 	p->slots_taken_seen = taken;
 	while (!bpf_map_get_next_key(p->kernel.slots_fd, from, &next)) {
-		key = next;
-		from = &key;
-		if (bpf_map_lookup_elem(p->kernel.slots_fd, &key, &slot) || slot < p->first_peer || slot >= p->size.slots)
+		struct pair *pair;
+
+		address = next;
+		from = &address;
+		if (bpf_map_lookup_elem(p->kernel.slots_fd, &address, &base) || base < p->first || base >= p->size.slots)
 			continue;
-		if (p->slots[slot].state != SLOT_FREE)
+		pair = &p->pairs[(base - p->first) / ROLE_COUNT];
+		if (pair->state != PAIR_FREE)
 			continue;
-		occupy(p, slot, &key, now);
-		changed = true;
+		occupy(pair, &address, now);
+		hide_doubles(p, &address);
 	}
-	return changed;
 }
 
-/* Bytes and connections since the peer got the slot, on the candidates' scale. */
-static uint64_t weight_of(const struct peer_row *row)
+/* Bytes and connections since the peer got the pair, on the candidates' scale. */
+static uint64_t weight_of(const struct peers *p, uint32_t pair)
 {
-	return row->sent_bytes + row->received_bytes + CANDIDATE_CONNECTION_WEIGHT * row->outcomes[OUTCOME_ESTABLISHED];
+	const struct peer_row *row = &p->kernel.rows[base_of(p, pair)];
+	uint64_t weight = 0;
+
+	for (uint32_t role = 0; role < ROLE_COUNT; role++)
+		weight += row[role].sent_bytes + row[role].received_bytes +
+			  CANDIDATE_CONNECTION_WEIGHT * row[role].outcomes[OUTCOME_ESTABLISHED];
+	return weight;
 }
 
-static bool finish_draining(struct peers *p, uint32_t slot, uint64_t generation, uint32_t parity, mono_time now)
+/* No socket points at it, and nothing touched it in this generation or the one before. */
+static bool quiet(const struct peers *p, uint32_t pair, uint64_t generation, uint32_t parity)
 {
-	struct slot *s = &p->slots[slot];
-	struct peer_row *row = &p->kernel.rows[slot];
+	const struct peer_row *row = &p->kernel.rows[base_of(p, pair)];
 
-	if (s->drain_generation == UINT64_MAX) /* drained by a reload, between sweeps */
-		s->drain_generation = generation;
-	/* Two quiet generations: one for sockets to move, one in which nothing may touch it. */
-	if (generation < s->drain_generation + 2 || row->sockets[parity] || row->touched + 1 >= generation)
-		return false;
-	clear(p, slot);
-	if (s->has_heir) {
-		struct peer_key heir = s->heir;
-
-		if (!bpf_map_update_elem(p->kernel.slots_fd, &heir, &slot, BPF_NOEXIST)) {
-			occupy(p, slot, &heir, now);
-			resolve_again(p);
-			return true;
-		}
-	}
-	*s = (struct slot){ .state = SLOT_FREE, .sibling = NO_SLOT };
-	bpf_map_update_elem(p->kernel.free_slots_fd, NULL, &slot, BPF_ANY);
+	for (uint32_t role = 0; role < ROLE_COUNT; role++)
+		if (row[role].sockets[parity] || row[role].touched + 1 >= generation)
+			return false;
 	return true;
 }
 
-/* The USED slot that did least since the last competition; its weight in *ret_weight. */
-static uint32_t weakest(const struct peers *p, uint64_t *ret_weight)
+static void finish_draining(struct peers *p, uint32_t i, uint64_t generation, uint32_t parity, mono_time now)
 {
-	uint32_t slot = NO_SLOT;
+	struct pair *pair = &p->pairs[i];
+	uint32_t base = base_of(p, i);
+	struct address heir = pair->heir;
 
-	*ret_weight = UINT64_MAX;
-	for (uint32_t i = p->first_peer; i < p->size.slots; i++) {
-		uint64_t weight = weight_of(&p->kernel.rows[i]) - p->slots[i].weight_seen;
-
-		if (p->slots[i].state == SLOT_USED && weight < *ret_weight) {
-			*ret_weight = weight;
-			slot = i;
-		}
+	if (pair->drain_generation == UINT64_MAX) /* drained by a reload, between sweeps */
+		pair->drain_generation = generation;
+	/* Two quiet generations: one for sockets to move, one in which nothing may touch it. */
+	if (generation < pair->drain_generation + 2 || !quiet(p, i, generation, parity))
+		return;
+	clear(p, base);
+	if (pair->has_heir && !bpf_map_update_elem(p->kernel.slots_fd, &heir, &base, BPF_NOEXIST)) {
+		occupy(pair, &heir, now);
+		hide_doubles(p, &heir);
+	} else {
+		*pair = (struct pair){ .state = PAIR_FREE };
+		bpf_map_update_elem(p->kernel.free_slots_fd, NULL, &base, BPF_ANY);
 	}
-	return slot;
+	resolve_again(p); /* somebody in "other" may have it now */
 }
 
-/* Peers that wait in "other" against those that hold a slot. Returns whether a slot was taken away. */
-static bool compete(struct peers *p, uint64_t generation, mono_time now)
+struct contender {
+	uint64_t weight;
+	uint32_t pair;          /* holders */
+	struct address address; /* candidates */
+};
+
+static int by_weight(const void *a, const void *b)
 {
-	struct peer_key key;
-	bool changed = false;
-	uint64_t weight, weak;
-	uint32_t slot;
+	const struct contender *x = a, *y = b;
+
+	return (x->weight > y->weight) - (x->weight < y->weight);
+}
+
+static bool is_heir(const struct peers *p, const struct address *address)
+{
+	for (uint32_t i = 0; i < p->size.peers; i++)
+		if (p->pairs[i].state == PAIR_DRAINING && p->pairs[i].has_heir && !address_compare(&p->pairs[i].heir, address))
+			return true;
+	return false;
+}
+
+/* Takes the candidates out of the kernel's map; those that have or get a slot already do not count. Lightest first. */
+static size_t read_candidates(struct peers *p, struct contender *candidates)
+{
+	struct address address;
+	uint64_t weight;
+	uint32_t base;
+	size_t n = 0;
+
+	/* At most as often as there are entries: the kernel adds new ones meanwhile. */
+	for (size_t i = 0; i < CANDIDATES_MAX && !bpf_map_get_next_key(p->kernel.candidates_fd, NULL, &address); i++) {
+		if (bpf_map_lookup_elem(p->kernel.candidates_fd, &address, &weight))
+			weight = 0;
+		bpf_map_delete_elem(p->kernel.candidates_fd, &address);
+		if (weight && bpf_map_lookup_elem(p->kernel.slots_fd, &address, &base) && !is_heir(p, &address))
+			candidates[n++] = (struct contender){ .weight = weight, .address = address };
+	}
+	qsort(candidates, n, sizeof(*candidates), by_weight);
+	return n;
+}
+
+/* Peers that wait in "other" against those that hold a pair: the heaviest against the weakest, while it is twice as heavy. */
+static void compete(struct peers *p, uint64_t generation, mono_time now)
+{
+	struct contender *holders = calloc(p->size.peers + 1, sizeof(*holders));
+	struct contender *candidates = calloc(CANDIDATES_MAX, sizeof(*candidates));
+	size_t n_holders = 0, n_candidates = 0;
+	bool drained = false;
 
 	p->last_competition = now;
-	while (!bpf_map_get_next_key(p->kernel.candidates_fd, NULL, &key)) {
-		if (bpf_map_lookup_elem(p->kernel.candidates_fd, &key, &weight))
-			weight = 0;
-		if (bpf_map_delete_elem(p->kernel.candidates_fd, &key))
-			break; /* ours alone to delete; anything else would loop for ever */
-		slot = weakest(p, &weak);
-		if (slot == NO_SLOT || weight / COMPETE_FACTOR <= weak)
+	if (!holders || !candidates)
+		goto out; /* the next competition is in 5 s */
+	for (uint32_t i = 0; i < p->size.peers; i++) {
+		uint64_t weight;
+
+		if (p->pairs[i].state != PAIR_USED)
 			continue;
-		drain(p, slot, generation);
-		p->slots[slot].has_heir = true;
-		p->slots[slot].heir = key;
-		changed = true;
+		weight = weight_of(p, i);
+		holders[n_holders++] = (struct contender){ .weight = weight - p->pairs[i].weight_seen, .pair = i };
+		p->pairs[i].weight_seen = weight;
 	}
-	for (uint32_t i = p->first_peer; i < p->size.slots; i++)
-		p->slots[i].weight_seen = weight_of(&p->kernel.rows[i]);
-	return changed;
+	qsort(holders, n_holders, sizeof(*holders), by_weight);
+	n_candidates = read_candidates(p, candidates);
+	for (size_t i = 0; i < n_holders && n_candidates; i++) {
+		const struct contender *heaviest = &candidates[--n_candidates];
+		struct pair *pair = &p->pairs[holders[i].pair];
+
+		if (heaviest->weight / COMPETE_FACTOR <= holders[i].weight)
+			break;
+		drain(p, pair, generation);
+		pair->has_heir = true;
+		pair->heir = heaviest->address;
+		drained = true;
+	}
+	if (drained)
+		resolve_again(p);
+out:
+	free(holders);
+	free(candidates);
 }
 
 void peers_after_sweep(struct peers *peers, uint64_t generation, uint32_t parity, mono_time now)
 {
-	bool changed = learn_slots(peers, now), drained = false;
+	learn_slots(peers, now);
+	for (uint32_t i = 0; i < peers->size.peers; i++) {
+		struct pair *pair = &peers->pairs[i];
 
-	for (uint32_t i = peers->first_peer; i < peers->size.slots; i++) {
-		struct slot *s = &peers->slots[i];
-		struct peer_row *row = &peers->kernel.rows[i];
-
-		if (s->state == SLOT_DRAINING) {
-			changed |= finish_draining(peers, i, generation, parity, now);
-		} else if (s->state == SLOT_USED) {
-			if (row->sockets[parity] || row->touched + 1 >= generation)
-				s->last_active = now;
-			else if (mono_since_ns(now, s->last_active) > IDLE_NS) {
-				drain(peers, i, generation);
-				drained = true;
+		if (pair->state == PAIR_DRAINING) {
+			finish_draining(peers, i, generation, parity, now);
+		} else if (pair->state == PAIR_USED) {
+			if (!quiet(peers, i, generation, parity)) {
+				pair->last_active = now;
+			} else if (mono_since_ns(now, pair->last_active) > IDLE_NS) {
+				drain(peers, pair, generation);
+				resolve_again(peers);
 			}
 		}
 	}
 	if (mono_since_ns(now, peers->last_competition) >= COMPETE_NS)
-		drained |= compete(peers, generation, now);
-	if (drained)
-		resolve_again(peers);
-	if (changed || drained)
-		pair_siblings(peers);
+		compete(peers, generation, now);
 }
 
 uint32_t peers_slots(const struct peers *peers)
@@ -334,33 +350,24 @@ uint32_t peers_slots(const struct peers *peers)
 	return peers->size.slots;
 }
 
-uint32_t peers_role(const struct peers *peers, uint32_t slot)
-{
-	return slot < peers->first_peer ? slot % ROLE_COUNT : peers->slots[slot].key.role;
-}
-
 const char *peers_label(const struct peers *peers, uint32_t slot)
 {
+	const struct pair *pair;
+
 	if (!peers->kernel.rows[slot].touched)
 		return NULL;
 	if (slot < ROLE_COUNT)
 		return "other";
-	if (slot < peers->first_peer)
+	if (slot < peers->first)
 		return networks_name(peers->networks, slot / ROLE_COUNT - 1);
-	return peers->slots[slot].state == SLOT_USED ? peers->slots[slot].label : NULL;
-}
-
-uint32_t peers_sibling(const struct peers *peers, uint32_t slot)
-{
-	uint32_t sibling = peers->slots[slot].sibling;
-
-	return sibling != NO_SLOT && peers_label(peers, sibling) ? sibling : NO_SLOT;
+	pair = &peers->pairs[(slot - peers->first) / ROLE_COUNT];
+	return pair->state == PAIR_USED || (pair->state == PAIR_DRAINING && !pair->hidden) ? pair->label : NULL;
 }
 
 void peers_usage(const struct peers *peers, uint32_t *ret_used, uint32_t *ret_total)
 {
 	*ret_used = 0;
 	*ret_total = peers->size.peers;
-	for (uint32_t i = peers->first_peer; i < peers->size.slots; i++)
-		*ret_used += peers->slots[i].state != SLOT_FREE;
+	for (uint32_t i = 0; i < peers->size.peers; i++)
+		*ret_used += peers->pairs[i].state != PAIR_FREE;
 }

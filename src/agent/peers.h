@@ -20,7 +20,9 @@
 #include "lib/error.h"
 #include "lib/settings.h"
 
-#define PEERS_NETWORKS_MIN 64 /* room for networks added by a reload */
+/* Room for networks and prefixes that a reload adds. */
+#define PEERS_NETWORKS_MIN 64
+#define PEERS_PREFIXES_MIN 1024
 
 struct peers;
 
@@ -33,7 +35,7 @@ struct peers_kernel {
 	const uint64_t *slots_taken;
 };
 
-struct peers_size { uint32_t slots, networks, peers; };
+struct peers_size { uint32_t slots, networks, prefixes, peers; };
 
 /* How many slots the kernel maps need for these settings. */
 struct peers_size peers_size(const struct settings *settings);
@@ -51,10 +53,8 @@ void peers_before_sweep(struct peers *peers, uint32_t parity);
 void peers_after_sweep(struct peers *peers, uint64_t generation, uint32_t parity, mono_time now);
 
 uint32_t peers_slots(const struct peers *peers);
-/* The label of a slot, NULL when it has nothing to show. Valid until the next call that takes peers. */
+/* The label of a slot, NULL when it has nothing to show. Valid until the next call that takes peers. The slot's role is
+ * slot % ROLE_COUNT; slot ^ 1 is the same peer in the other role. */
 const char *peers_label(const struct peers *peers, uint32_t slot);
-uint32_t peers_role(const struct peers *peers, uint32_t slot);
-/* The slot of the same label in the other role, or UINT32_MAX. */
-uint32_t peers_sibling(const struct peers *peers, uint32_t slot);
-/* Slots of single peers in use, and how many there are. */
+/* Peers that hold slots of their own, and how many can. */
 void peers_usage(const struct peers *peers, uint32_t *ret_used, uint32_t *ret_total);

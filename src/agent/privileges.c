@@ -75,7 +75,7 @@ int privileges_drop(const struct user *user, struct features *features, struct e
 		return r;
 	/* A change of user clears them; an agent that runs with file or ambient capabilities has them still. */
 	capng_clear(CAPNG_SELECT_ALL);
-	if (capng_apply(CAPNG_SELECT_CAPS) || capng_apply(CAPNG_SELECT_AMBIENT) ||
+	if (capng_apply(CAPNG_SELECT_CAPS) || capng_apply(CAPNG_SELECT_AMBIENT) || capng_get_caps_process() ||
 	    capng_have_capabilities(CAPNG_SELECT_CAPS) > CAPNG_NONE)
 		return error_set(ret_error, -EPERM, "cannot drop the capabilities");
 	features_enable(features, "unprivileged", user->change ? "user" : "capabilities");

@@ -208,62 +208,61 @@ static uint32_t store_hist(struct snapshot *s, const struct hist *hist)
 	return offset;
 }
 
-static struct sample *add_sample(struct registry_family *f, const char *const *label_values)
+/* Room for one more sample; its labels and buckets are stored by then, so that a sample is whole or not there. */
+static struct sample *add_sample(struct registry_family *f, uint32_t labels, uint32_t hist)
 {
-	struct registry *registry = f->registry;
-	struct snapshot *s = registry->filling;
+	struct snapshot *s = f->registry->filling;
 	struct chain *chain = &s->chains[f->index];
-	struct sample *sample;
-	uint32_t labels;
 
-	if (s->series + f->series_per_sample > registry->series_budget) {
-		f->dropped += f->series_per_sample;
-		return NULL;
-	}
 	if (s->n == s->cap) {
 		size_t cap = s->cap ? 2 * s->cap : 256;
 		struct sample *samples = realloc(s->samples, cap * sizeof(*samples));
 
-		if (!samples) {
-			f->dropped += f->series_per_sample;
+		if (!samples)
 			return NULL;
-		}
 		s->samples = samples;
 		s->cap = cap;
 	}
-	labels = store_labels(s, label_values, f->n_labels);
-	if (labels == NONE) {
-		f->dropped += f->series_per_sample;
-		return NULL;
-	}
-	sample = &s->samples[s->n];
-	*sample = (struct sample){ .next = NONE, .labels = labels, .hist = NONE };
+	s->samples[s->n] = (struct sample){ .next = NONE, .labels = labels, .hist = hist };
 	if (chain->last == NONE)
 		chain->first = (uint32_t)s->n;
 	else
 		s->samples[chain->last].next = (uint32_t)s->n;
-	chain->last = (uint32_t)s->n++;
+	chain->last = (uint32_t)s->n;
 	chain->n++;
 	s->series += f->series_per_sample;
-	return sample;
+	return &s->samples[s->n++];
+}
+
+/* hist NULL: a plain value. */
+static void add(struct registry_family *f, const char *const *label_values, const struct hist *hist, double value)
+{
+	struct snapshot *s = f->registry->filling;
+	uint32_t labels = NONE, buckets = NONE;
+	struct sample *sample = NULL;
+
+	if (s->series + f->series_per_sample <= f->registry->series_budget) {
+		labels = store_labels(s, label_values, f->n_labels);
+		buckets = hist && labels != NONE ? store_hist(s, hist) : NONE;
+		if (labels != NONE && (!hist || buckets != NONE))
+			sample = add_sample(f, labels, buckets);
+	}
+	if (sample)
+		sample->value = value;
+	else
+		f->dropped += f->series_per_sample;
 }
 
 void registry_value(struct registry_family *family, const char *const *label_values, double value)
 {
-	struct sample *sample = add_sample(family, label_values);
-
 	assert(family->family.type != METRIC_HISTOGRAM);
-	if (sample)
-		sample->value = value;
+	add(family, label_values, NULL, value);
 }
 
 void registry_histogram(struct registry_family *family, const char *const *label_values, const struct hist *hist)
 {
-	struct sample *sample = add_sample(family, label_values);
-
 	assert(family->family.type == METRIC_HISTOGRAM);
-	if (sample)
-		sample->hist = store_hist(family->registry->filling, hist);
+	add(family, label_values, hist, 0);
 }
 
 void registry_commit(struct registry *registry)
@@ -321,7 +320,7 @@ static void write_sample(struct exposition *e, const struct registry_family *f, 
 	}
 	if (f->family.type != METRIC_HISTOGRAM) {
 		exposition_value(e, labels, f->n_labels, sample->value);
-	} else if (sample->hist != NONE) {
+	} else {
 		struct packed_hist *packed = (struct packed_hist *)(void *)(s->arena.data + sample->hist);
 		struct hist hist = packed->hist;
 

@@ -15,13 +15,14 @@ struct optional_program {
 	const char *feature, *program, *tracepoint;
 };
 
-enum { SEED = 4, N_OPTIONAL };
+enum { AGAIN, RETRANSMIT, SYNACK, RESET_OUT, RESET_IN, SEED, N_OPTIONAL };
 
 static const struct optional_program optional_programs[N_OPTIONAL] = {
-	{ "tcp_retransmits", "tcp_retransmit", "tcp_retransmit_skb" },
-	{ "tcp_synack_retransmits", "tcp_retransmit_synack", "tcp_retransmit_synack" },
-	{ "tcp_resets_sent", "tcp_send_reset", "tcp_send_reset" },
-	{ "tcp_resets_received", "tcp_receive_reset", "tcp_receive_reset" },
+	[AGAIN] = { "tcp_interrupted_events", "tcp_state_again", "inet_sock_set_state" },
+	[RETRANSMIT] = { "tcp_retransmits", "tcp_retransmit", "tcp_retransmit_skb" },
+	[SYNACK] = { "tcp_synack_retransmits", "tcp_retransmit_synack", "tcp_retransmit_synack" },
+	[RESET_OUT] = { "tcp_resets_sent", "tcp_send_reset", "tcp_send_reset" },
+	[RESET_IN] = { "tcp_resets_received", "tcp_receive_reset", "tcp_receive_reset" },
 	[SEED] = { "tcp_existing_connections", "tcp_seed", NULL },
 };
 
@@ -31,18 +32,22 @@ struct tcp_program {
 	struct peer_hists *hists;
 	size_t rows_len, hists_len;
 	struct bpf_link *state, *sweep, *links[N_OPTIONAL];
-	unsigned optional; /* bit per row of optional_programs that is loaded */
+	unsigned optional;     /* bit per row of optional_programs that is loaded */
+	uint64_t state_missed; /* state changes that were really lost */
 };
 
-struct sizes {
+/* What the maps and the running kernel's signatures ask for. */
+struct plan {
 	const struct peers_size *peers;
 	uint32_t sockets_max;
-	size_t prefixes_max;
+	unsigned optional;
+	bool retransmit_tells_error;
 };
 
 /* One attempt with a set of the optional programs. -errno of the load. */
-static int try_load(const struct sizes *sizes, unsigned optional, struct tcp_bpf **ret_skel)
+static int try_load(const struct plan *plan, unsigned optional, struct tcp_bpf **ret_skel)
 {
+	const struct peers_size *peers = plan->peers;
 	struct tcp_bpf *skel = tcp_bpf__open();
 	int r = 0;
 
@@ -51,13 +56,13 @@ static int try_load(const struct sizes *sizes, unsigned optional, struct tcp_bpf
 	for (size_t i = 0; i < N_OPTIONAL; i++)
 		bpf_program__set_autoload(bpf_object__find_program_by_name(skel->obj, optional_programs[i].program),
 					  optional & 1u << i);
-	if (bpf_map__set_max_entries(skel->maps.rows, sizes->peers->slots) ||
-	    bpf_map__set_max_entries(skel->maps.hists, sizes->peers->slots) ||
-	    bpf_map__set_max_entries(skel->maps.slots, sizes->peers->peers + 1) ||
-	    bpf_map__set_max_entries(skel->maps.free_slots, sizes->peers->peers + 1) ||
-	    bpf_map__set_max_entries(skel->maps.networks, (uint32_t)sizes->prefixes_max))
+	if (bpf_map__set_max_entries(skel->maps.rows, peers->slots) || bpf_map__set_max_entries(skel->maps.hists, peers->slots) ||
+	    bpf_map__set_max_entries(skel->maps.slots, peers->peers + 1) ||
+	    bpf_map__set_max_entries(skel->maps.free_slots, peers->peers + 1) ||
+	    bpf_map__set_max_entries(skel->maps.networks, peers->prefixes))
 		r = -EINVAL;
-	skel->data->sockets_max = sizes->sockets_max;
+	skel->data->sockets_max = plan->sockets_max;
+	skel->rodata->retransmit_tells_error = plan->retransmit_tells_error;
 	if (!r)
 		r = tcp_bpf__load(skel);
 	if (r < 0) {
@@ -69,22 +74,22 @@ static int try_load(const struct sizes *sizes, unsigned optional, struct tcp_bpf
 }
 
 /* Everything at once; when that fails, the core and then each optional program that the kernel takes. */
-static int load(struct tcp_program *p, const struct sizes *sizes, unsigned wanted, struct error *ret_error)
+static int load(struct tcp_program *p, const struct plan *plan, struct error *ret_error)
 {
 	struct tcp_bpf *skel;
-	int r = try_load(sizes, wanted, &p->skel);
+	int r = try_load(plan, plan->optional, &p->skel);
 
-	p->optional = wanted;
+	p->optional = plan->optional;
 	if (!r)
 		return 0;
 	if (r == -EPERM)
 		return error_set(ret_error, r, "cannot load the TCP programs: no permission; run as root, or with CAP_BPF and CAP_PERFMON");
-	r = try_load(sizes, 0, &p->skel);
+	r = try_load(plan, 0, &p->skel);
 	p->optional = 0;
 	if (r < 0)
 		return error_set_errno(ret_error, r, "the kernel does not take the TCP programs (%s)", kbpf_last_warning());
 	for (size_t i = 0; i < N_OPTIONAL; i++) {
-		if (!(wanted & 1u << i) || try_load(sizes, p->optional | 1u << i, &skel) < 0)
+		if (!(plan->optional & 1u << i) || try_load(plan, p->optional | 1u << i, &skel) < 0)
 			continue;
 		tcp_bpf__destroy(p->skel);
 		p->skel = skel;
@@ -107,7 +112,7 @@ static int attach_sweep(struct tcp_program *p)
 	return p->sweep ? 0 : -errno;
 }
 
-static int attach(struct tcp_program *p, struct features *features, struct error *ret_error)
+int tcp_program_attach(struct tcp_program *p, struct features *features, struct error *ret_error)
 {
 	int r = attach_sweep(p);
 
@@ -135,39 +140,37 @@ static int attach(struct tcp_program *p, struct features *features, struct error
 	return 0;
 }
 
-/* The optional programs whose tracepoint this kernel has; -EOPNOTSUPP when not even the core's is there. */
-static int wanted_programs(unsigned *ret_wanted, struct error *ret_error)
+/* What this kernel has; -EOPNOTSUPP when not even what the core needs is there. */
+static int make_plan(struct plan *plan, struct error *ret_error)
 {
 	struct btf *btf = kbpf_btf_load();
+	unsigned arguments = 0;
 	int r = 0;
 
-	*ret_wanted = 0;
 	if (!btf)
 		return error_set(ret_error, -EOPNOTSUPP, "this kernel has no BTF (/sys/kernel/btf/vmlinux): it must be built with CONFIG_DEBUG_INFO_BTF=y");
 	if (!kbpf_tracepoint_exists(btf, "inet_sock_set_state", NULL))
 		r = error_set(ret_error, -EOPNOTSUPP, "this kernel has no tracepoint inet_sock_set_state");
 	for (size_t i = 0; i < N_OPTIONAL; i++)
 		if (!optional_programs[i].tracepoint || kbpf_tracepoint_exists(btf, optional_programs[i].tracepoint, NULL))
-			*ret_wanted |= 1u << i;
+			plan->optional |= 1u << i;
+	plan->retransmit_tells_error = kbpf_tracepoint_exists(btf, "tcp_retransmit_skb", &arguments) && arguments >= 3;
 	kbpf_btf_free(btf);
 	return r;
 }
 
-int tcp_program_open(const struct peers_size *size, uint32_t sockets_max, size_t prefixes_max, struct features *features,
-		     struct tcp_program **ret_program, struct error *ret_error)
+int tcp_program_open(const struct peers_size *size, uint32_t sockets_max, struct tcp_program **ret_program, struct error *ret_error)
 {
-	struct sizes sizes = { .peers = size, .sockets_max = sockets_max, .prefixes_max = prefixes_max };
+	struct plan plan = { .peers = size, .sockets_max = sockets_max };
 	struct tcp_program *p;
-	unsigned wanted;
-	int r;
+	int r = make_plan(&plan, ret_error);
 
-	r = wanted_programs(&wanted, ret_error);
 	if (r < 0)
 		return r;
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
-	r = load(p, &sizes, wanted, ret_error);
+	r = load(p, &plan, ret_error);
 	if (r < 0)
 		goto fail;
 	r = kbpf_map_mmap(p->skel->maps.rows, (void **)&p->rows, &p->rows_len);
@@ -177,9 +180,6 @@ int tcp_program_open(const struct peers_size *size, uint32_t sockets_max, size_t
 		error_set_errno(ret_error, r, "cannot map the TCP counters into memory");
 		goto fail;
 	}
-	r = attach(p, features, ret_error);
-	if (r < 0)
-		goto fail;
 	*ret_program = p;
 	return 0;
 fail:
@@ -231,7 +231,6 @@ int tcp_program_seed(struct tcp_program *program, struct features *features)
 	/* Not needed again: the iterator holds nothing, the listeners were only for the roles. */
 	bpf_link__destroy(program->links[SEED]);
 	program->links[SEED] = NULL;
-	program->skel->bss->seeded = 1;
 	return r;
 }
 
@@ -260,12 +259,45 @@ int tcp_program_sweep(struct tcp_program *program)
 	return r;
 }
 
-void tcp_program_stats(const struct tcp_program *program, struct tcp_program_stats *ret_stats)
+void tcp_program_look_again(struct tcp_program *program)
+{
+	__atomic_store_n(&program->skel->bss->look_again, 1, __ATOMIC_SEQ_CST);
+}
+
+/* From its first miss on, tcp_state_again looks behind tcp_state, and nothing is lost any more. */
+static void watch_misses(struct tcp_program *p)
+{
+	int state_fd = bpf_program__fd(p->skel->progs.tcp_state);
+	bool again = p->links[AGAIN] && p->skel->bss->look_again;
+	uint64_t missed = again ? 0 : kbpf_recursion_misses(state_fd);
+
+	if (again || !missed)
+		return;
+	p->state_missed = missed;
+	if (!p->links[AGAIN])
+		return;
+	tcp_program_look_again(p);
+	p->state_missed = kbpf_recursion_misses(state_fd);
+}
+
+static uint64_t misses_of(struct bpf_program *program)
+{
+	int fd = bpf_program__fd(program);
+
+	return fd < 0 ? 0 : kbpf_recursion_misses(fd);
+}
+
+void tcp_program_stats(struct tcp_program *program, struct tcp_program_stats *ret_stats)
 {
 	const struct tcp_bpf__bss *bss = program->skel->bss;
 
+	watch_misses(program);
 	for (size_t i = 0; i < LOST_COUNT; i++)
 		ret_stats->lost[i] = bss->lost[i];
+	ret_stats->missed = program->state_missed + misses_of(program->skel->progs.tcp_retransmit) +
+			    misses_of(program->skel->progs.tcp_retransmit_synack) +
+			    misses_of(program->skel->progs.tcp_send_reset) + misses_of(program->skel->progs.tcp_receive_reset);
+	ret_stats->recovered = bss->recovered;
 	ret_stats->swept = bss->swept;
 	ret_stats->open = bss->swept_open;
 	ret_stats->jiffies = bss->sweep_jiffies;

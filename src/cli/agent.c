@@ -30,8 +30,8 @@ const struct flag_command agent_command = {
 	.name = "agent",
 	.summary = "measure this host and export the numbers",
 	.description = "Watches the TCP connections of this host, in all network namespaces, from inside the kernel, and serves what it "
-		       "measured as Prometheus metrics. Sends nothing to the network. Needs root, or CAP_BPF, CAP_PERFMON and "
-		       "CAP_NET_ADMIN, to start; gives them up once everything is attached. SIGHUP or POST /-/reload reads the "
+		       "measured as Prometheus metrics. Sends nothing to the network. Needs root, or CAP_BPF and CAP_PERFMON, "
+		       "to start; gives them up once everything is attached. SIGHUP or POST /-/reload reads the "
 		       "configuration again, SIGTERM ends it.",
 	.flags = flags,
 };

@@ -18,6 +18,7 @@
 #include "lib/fetch.h"
 #include "lib/loop.h"
 #include "lib/settings.h"
+#include "lib/user.h"
 
 #define READY_POLL_NS (10 * NS_PER_MS)
 #define READY_DEADLINE_NS (20 * NS_PER_SEC)
@@ -66,17 +67,21 @@ struct run {
 	pid_t pids[N_CHILDREN];       /* 0: not running */
 	bool asking;                  /* a question is under way */
 	bool stopping;
+	int stop_signal;
 	int status;
 };
 
 static void stop(struct run *run, int signum)
 {
 	run->stopping = true;
+	run->stop_signal = signum;
 	loop_timer_stop(run->poll);
 	for (size_t i = 0; i < N_CHILDREN; i++)
 		if (run->pids[i])
 			kill(run->pids[i], signum);
 	loop_timer_start(run->deadline, STOP_DEADLINE_NS, 0);
+	if (!run->pids[AGENT] && !run->pids[SERVER])
+		loop_stop(run->loop);
 }
 
 static void fail(struct run *run, const char *what)
@@ -112,7 +117,8 @@ static void reap(struct run *run)
 			continue;
 		run->pids[i] = 0;
 		if (run->stopping) {
-			if (!WIFEXITED(status) || WEXITSTATUS(status))
+			/* A child that had no handler yet ends by the signal itself. */
+			if (WIFEXITED(status) ? WEXITSTATUS(status) != 0 : WTERMSIG(status) != run->stop_signal)
 				run->status = 1;
 		} else {
 			if (WIFSIGNALED(status))
@@ -144,22 +150,43 @@ static void on_signal(struct loop_signal *sig, int signum, void *userdata)
 
 static pid_t spawn(char *const argv[])
 {
-	sigset_t none;
-	pid_t parent = getpid(), pid = fork();
+	static const int handled[] = { SIGTERM, SIGINT, SIGCHLD };
+	pid_t parent = getpid(), pid;
+	char supervisor[32];
+	sigset_t all, before;
 
-	if (pid)
+	/* No signal may meet our handlers in the child: they would write into our own loop. */
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	pid = fork();
+	if (pid) {
+		sigprocmask(SIG_SETMASK, &before, NULL);
 		return pid;
-	/* Ctrl-C is for the supervisor alone: a second signal while a child is closing would kill it. */
-	setpgid(0, 0);
-	/* A killed supervisor takes its children with it; lib/user.c keeps this across the change of user. */
+	}
+	for (size_t i = 0; i < sizeof(handled) / sizeof(handled[0]); i++)
+		signal(handled[i], SIG_DFL);
+	signal(SIGHUP, SIG_IGN); /* until the child has its own handler */
+	setpgid(0, 0); /* Ctrl-C comes to us alone, and from us to the children, once */
+	/* exec of a file with capabilities forgets the parent-death signal: the child renews it (lib/user.c). */
+	snprintf(supervisor, sizeof(supervisor), "%ld", (long)parent);
+	setenv(USER_SUPERVISOR_VARIABLE, supervisor, 1);
 	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != parent)
 		_exit(1);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	sigprocmask(SIG_SETMASK, &before, NULL);
 	execv("/proc/self/exe", argv);
 	fprintf(stderr, "netsonde run: cannot start %s: %s\n", argv[1], strerror(errno));
 	_exit(1);
+}
+
+/* Where a listener on `listen` is reached from this host: all addresses means loopback. */
+static const char *reach(const char *listen, char *buf, size_t size)
+{
+	const char *port = strrchr(listen, ':');
+	bool any4 = port == listen || !strncmp(listen, "0.0.0.0:", 8), any6 = !strncmp(listen, "[::]:", 5);
+
+	snprintf(buf, size, "%s%s", any4 ? "127.0.0.1" : any6 ? "[::1]" : "", any4 || any6 ? port : listen);
+	return buf;
 }
 
 #define ARGUMENTS_MAX 16
@@ -198,6 +225,7 @@ static pid_t start_agent(const struct run_flags *f)
 static pid_t start_server(const struct run_flags *f)
 {
 	struct arguments a = { 0 };
+	char agent[128];
 	pid_t pid;
 
 	argument(&a, "%s", "netsonde");
@@ -205,7 +233,7 @@ static pid_t start_server(const struct run_flags *f)
 	argument(&a, "--config.file=%s", f->config_file);
 	argument(&a, "--web.listen-address=%s", f->listen);
 	argument(&a, "--store.path=%s", f->store_path);
-	argument(&a, "--target=local=http://%s/metrics", f->agent_listen);
+	argument(&a, "--local-agent=http://%s/metrics", reach(f->agent_listen, agent, sizeof(agent)));
 	argument(&a, "--user=%s", f->user);
 	argument(&a, "--log.level=%s", f->log_level);
 	argument(&a, "--log.format=%s", f->log_format);
@@ -227,6 +255,7 @@ static void start_child(struct run *run, size_t child)
 static void on_ready(struct fetch_job *job, const struct fetch_response *response, void *userdata)
 {
 	struct run *run = userdata;
+	char dashboard[128], metrics[128];
 
 	run->asking = false;
 	if (response->r || response->status != 200 || run->stopping)
@@ -238,7 +267,8 @@ static void on_ready(struct fetch_job *job, const struct fetch_response *respons
 	loop_timer_stop(run->poll);
 	loop_timer_stop(run->deadline);
 	printf("\n  NetSonde %s watches this host.\n  Dashboard  http://%s/\n  Metrics    http://%s/metrics\n  Stop with Ctrl-C.\n\n",
-	       NETSONDE_VERSION, run->flags->listen, run->flags->agent_listen);
+	       NETSONDE_VERSION, reach(run->flags->listen, dashboard, sizeof(dashboard)),
+	       reach(run->flags->agent_listen, metrics, sizeof(metrics)));
 	fflush(stdout);
 }
 
@@ -247,11 +277,12 @@ static void on_poll(struct loop_timer *timer, uint64_t missed, void *userdata)
 {
 	struct run *run = userdata;
 	struct fetch_request request = { .timeout_ns = NS_PER_SEC };
-	char url[160];
+	char url[160], address[128];
 
 	if (run->asking)
 		return;
-	snprintf(url, sizeof(url), "http://%s/-/ready", run->pids[SERVER] ? run->flags->listen : run->flags->agent_listen);
+	snprintf(url, sizeof(url), "http://%s/-/ready",
+		 reach(run->pids[SERVER] ? run->flags->listen : run->flags->agent_listen, address, sizeof(address)));
 	request.url = url;
 	run->asking = fetch_start(run->fetch, &request, on_ready, run, NULL, NULL) == 0;
 }

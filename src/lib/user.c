@@ -12,6 +12,7 @@
 #include <grp.h>
 #include <limits.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,19 +130,17 @@ static int change_ids(const struct user *user, struct error *ret_error)
 	return 0;
 }
 
-/* The kernel forgets the parent-death signal when the credentials change (prctl(2)); a supervised process keeps its
- * own. */
-static int change_ids_supervised(const struct user *user, struct error *ret_error)
+/* After the change of user and after exec of a file with capabilities, for both make the kernel forget it (prctl(2)). */
+static int follow_supervisor(struct error *ret_error)
 {
-	pid_t parent = getppid();
-	int signum = 0, r;
+	const char *text = getenv(USER_SUPERVISOR_VARIABLE);
+	long supervisor = text ? strtol(text, NULL, 10) : 0;
 
-	prctl(PR_GET_PDEATHSIG, &signum);
-	r = change_ids(user, ret_error);
-	if (r < 0 || !signum)
-		return r;
-	prctl(PR_SET_PDEATHSIG, signum);
-	return getppid() == parent ? 0 : error_set(ret_error, -ESRCH, "the process that supervises this one has ended");
+	if (supervisor <= 1)
+		return 0;
+	if (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0)
+		return error_set_errno(ret_error, -errno, "cannot follow the supervising process");
+	return getppid() == (pid_t)supervisor ? 0 : error_set(ret_error, -ESRCH, "the process that supervises this one has ended");
 }
 
 int user_drop(const struct user *user, struct error *ret_error)
@@ -149,10 +148,13 @@ int user_drop(const struct user *user, struct error *ret_error)
 	int r;
 
 	if (user->change) {
-		r = change_ids_supervised(user, ret_error);
+		r = change_ids(user, ret_error);
 		if (r < 0)
 			return r;
 	}
+	r = follow_supervisor(ret_error);
+	if (r < 0)
+		return r;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return error_set_errno(ret_error, -errno, "cannot set no_new_privs");
 	return 0;

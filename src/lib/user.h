@@ -25,6 +25,10 @@ struct user {
  * root and the user is another. */
 int user_find(const char *spec, struct user *ret_user, struct error *ret_error);
 
+/* Set by a supervisor to its pid for the processes it starts: user_drop lets the kernel end this process (SIGTERM) when the
+ * supervisor dies, and fails when it has died already. */
+#define USER_SUPERVISOR_VARIABLE "NETSONDE_SUPERVISOR_PID"
+
 /* Drops every supplementary group, sets gid and uid (real, effective, saved), proves that there is no way back, and
  * sets no_new_privs. The process must end when it fails. */
 int user_drop(const struct user *user, struct error *ret_error);

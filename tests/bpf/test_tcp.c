@@ -7,6 +7,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <net/if.h>
 #include <netinet/tcp.h>
@@ -19,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <unistd.h>
 /* after the above: */
@@ -40,12 +42,14 @@ struct fixture {
 	uint64_t generation;
 };
 
+/* With a sysfs of its own, which shows the new namespace's interfaces. */
 static int own_namespace(void)
 {
 	struct ifreq request = { .ifr_name = "lo", .ifr_flags = IFF_UP };
 	int fd, r;
 
-	if (unshare(CLONE_NEWNET))
+	if (unshare(CLONE_NEWNET | CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("sysfs", "/sys", "sysfs", 0, NULL))
 		return -errno;
 	fd = socket(AF_INET, SOCK_DGRAM, 0);
 	r = ioctl(fd, SIOCSIFFLAGS, &request) ? -errno : 0;
@@ -67,11 +71,11 @@ static void fixture_open(struct fixture *f, const char *yaml)
 	if (settings_parse(yaml, strlen(yaml), "test", &f->settings, &errors))
 		fail_msg("%s", errors.data);
 	size = peers_size(&f->settings);
-	if (tcp_program_open(&size, f->settings.collect.max_sockets, 64, &f->features, &f->program, &error))
+	if (tcp_program_open(&size, f->settings.collect.max_sockets, &f->program, &error))
 		fail_msg("%s", error.text);
 	tcp_program_kernel(f->program, &f->kernel);
 	f->now = mono_now();
-	if (peers_new(&f->kernel, &size, &f->settings, &f->peers, &error))
+	if (peers_new(&f->kernel, &size, &f->settings, &f->peers, &error) || tcp_program_attach(f->program, &f->features, &error))
 		fail_msg("%s", error.text);
 }
 
@@ -96,7 +100,7 @@ static const struct peer_row *row_named(const struct fixture *f, const char *lab
 	for (uint32_t i = 0; i < peers_slots(f->peers); i++) {
 		const char *l = peers_label(f->peers, i);
 
-		if (l && !strcmp(l, label) && peers_role(f->peers, i) == role)
+		if (l && !strcmp(l, label) && i % ROLE_COUNT == role)
 			return &f->kernel.rows[i];
 	}
 	return NULL;
@@ -283,49 +287,141 @@ static void *server_worker(void *arg)
 	return NULL;
 }
 
-/* Sweeps without pause beside short and long connections: nothing counted twice, nothing missed. */
-static void test_totals_are_exact_while_sweeping(void **state)
+/* Connections of all sizes through our own listener, while the caller's thread sweeps without pause. */
+static void hammer(struct fixture *f, unsigned connections, uint64_t *ret_sent, uint64_t *ret_received, unsigned *ret_sweeps)
 {
-	enum { WORKERS = 3, CONNECTIONS = 400 };
+	enum { WORKERS = 3 };
 	struct worker workers[WORKERS];
-	struct server server = { .connections = WORKERS * CONNECTIONS };
+	struct server server = { .connections = WORKERS * connections };
 	pthread_t threads[WORKERS], server_thread;
-	uint64_t sent = 0, received = 0, sweeps = 0;
-	const struct peer_row *client, *serving;
 	struct sockaddr_in address;
-	struct fixture f;
 
-	fixture_open(&f, "networks: {clients: [127.77.3.0/25], servers: [127.77.3.128/25]}\n");
+	*ret_sent = *ret_received = *ret_sweeps = 0;
 	server.listener = listen_on("127.77.3.200", &address);
 	pthread_create(&server_thread, NULL, server_worker, &server);
 	for (unsigned i = 0; i < WORKERS; i++) {
-		workers[i] = (struct worker){ .address = address, .seed = 77 + i, .connections = CONNECTIONS };
+		workers[i] = (struct worker){ .address = address, .seed = 77 + i, .connections = connections };
 		snprintf(workers[i].from, sizeof(workers[i].from), "127.77.3.%u", i + 1);
 		pthread_create(&threads[i], NULL, client_worker, &workers[i]);
 	}
 	do {
-		sweep(&f);
-		sweeps++;
-		client = row_named(&f, "servers", ROLE_CLIENT);
+		sweep(f);
+		++*ret_sweeps;
 	} while (pthread_tryjoin_np(server_thread, NULL));
 	for (unsigned i = 0; i < WORKERS; i++) {
 		pthread_join(threads[i], NULL);
-		sent += workers[i].sent;
-		received += workers[i].received;
+		*ret_sent += workers[i].sent;
+		*ret_received += workers[i].received;
 	}
-	sweep(&f);
-	client = row_wanted(&f, "servers", ROLE_CLIENT);
-	serving = row_wanted(&f, "clients", ROLE_SERVER);
-	print_message("%llu sweeps beside %u connections\n", (unsigned long long)sweeps, WORKERS * CONNECTIONS);
-	assert_int_equal(client->outcomes[OUTCOME_ESTABLISHED], WORKERS * CONNECTIONS);
-	assert_int_equal(serving->outcomes[OUTCOME_ESTABLISHED], WORKERS * CONNECTIONS);
+	sweep(f);
+	close(server.listener);
+}
+
+static void assert_totals(const struct fixture *f, unsigned connections, uint64_t sent, uint64_t received)
+{
+	const struct peer_row *client = row_wanted(f, "servers", ROLE_CLIENT), *serving = row_wanted(f, "clients", ROLE_SERVER);
+
+	assert_int_equal(client->outcomes[OUTCOME_ESTABLISHED], connections);
+	assert_int_equal(serving->outcomes[OUTCOME_ESTABLISHED], connections);
+	for (size_t i = OUTCOME_ESTABLISHED + 1; i < OUTCOME_COUNT; i++)
+		assert_int_equal(client->outcomes[i] + serving->outcomes[i], 0);
 	assert_int_equal(client->sent_bytes, sent);
 	assert_int_equal(serving->received_bytes, sent);
 	assert_int_equal(client->received_bytes, received);
 	assert_int_equal(serving->sent_bytes, received);
 	assert_int_equal(client->sent_segments, serving->received_segments);
+	assert_null(row_named(f, "servers", ROLE_SERVER));
+	assert_null(row_named(f, "clients", ROLE_CLIENT));
+}
+
+#define HAMMER_NETWORKS "networks: {clients: [127.77.3.0/25], servers: [127.77.3.128/25]}\n"
+
+/* Sweeps without pause beside short and long connections: nothing counted twice, nothing missed. */
+static void test_totals_are_exact_while_sweeping(void **state)
+{
+	uint64_t sent, received;
+	unsigned sweeps;
+	struct fixture f;
+
+	fixture_open(&f, HAMMER_NETWORKS);
+	hammer(&f, 400, &sent, &received, &sweeps);
+	print_message("%u sweeps beside 1200 connections\n", sweeps);
+	assert_totals(&f, 1200, sent, received);
 	assert_true(sweeps > 10);
-	close(server.listener);
+	fixture_close(&f);
+}
+
+static void set_rps(const char *cpus)
+{
+	int fd = open("/sys/class/net/lo/queues/rx-0/rps_cpus", O_WRONLY | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(write(fd, cpus, strlen(cpus)), (ssize_t)strlen(cpus));
+	close(fd);
+}
+
+/*
+ * Packets that arrive by an inter-processor interrupt, as from a network card, interrupt a running tcp_state, and the kernel
+ * does not start it a second time: without tcp_state_again the missed events are counted, with it they are made good.
+ * Not asserted to be exact: a sandbox's kernel may run no tracing program at all in an interrupt over a thread of its
+ * supervisor (seen: every event there was missed by every program, and counted nowhere).
+ */
+static void test_interrupted_programs(void **state)
+{
+	enum { ROUNDS = 5, CONNECTIONS = 1200 };
+	uint64_t sent = 0, received = 0, more_sent, more_received;
+	const struct peer_row *client, *serving;
+	struct tcp_program_stats stats;
+	unsigned sweeps;
+	struct fixture f;
+
+	if (sysconf(_SC_NPROCESSORS_ONLN) < 2) {
+		print_message("skipped: needs two processors\n");
+		skip();
+	}
+	fixture_open(&f, HAMMER_NETWORKS);
+	set_rps("3");
+	for (int i = 0; i < 20; i++) {
+		hammer(&f, CONNECTIONS / 3, &sent, &received, &sweeps);
+		tcp_program_stats(f.program, &stats);
+		if (stats.missed)
+			break;
+	}
+	fixture_close(&f);
+	if (!stats.missed) {
+		set_rps("0");
+		print_message("skipped: no program was interrupted by itself in 24,000 connections\n");
+		skip();
+	}
+
+	fixture_open(&f, HAMMER_NETWORKS);
+	tcp_program_look_again(f.program);
+	sent = received = 0;
+	for (int i = 0; i < ROUNDS; i++) {
+		hammer(&f, CONNECTIONS / 3, &more_sent, &more_received, &sweeps);
+		sent += more_sent;
+		received += more_received;
+	}
+	set_rps("0");
+	tcp_program_stats(f.program, &stats);
+	client = row_wanted(&f, "servers", ROLE_CLIENT);
+	serving = row_wanted(&f, "clients", ROLE_SERVER);
+	print_message("%llu events recovered; %llu and %llu of %d connections counted\n", (unsigned long long)stats.recovered,
+		      (unsigned long long)client->outcomes[OUTCOME_ESTABLISHED],
+		      (unsigned long long)serving->outcomes[OUTCOME_ESTABLISHED], ROUNDS * CONNECTIONS);
+	assert_true(stats.recovered > 0);
+	assert_int_equal(stats.missed, 0);
+	/* Never a wrong role or outcome, never more than the truth, and nearly all of it. */
+	assert_null(row_named(&f, "servers", ROLE_SERVER));
+	assert_null(row_named(&f, "clients", ROLE_CLIENT));
+	for (size_t i = OUTCOME_ESTABLISHED + 1; i < OUTCOME_COUNT; i++)
+		assert_int_equal(client->outcomes[i] + serving->outcomes[i], 0);
+	assert_in_range(client->outcomes[OUTCOME_ESTABLISHED], ROUNDS * CONNECTIONS * 9 / 10, ROUNDS * CONNECTIONS);
+	assert_in_range(serving->outcomes[OUTCOME_ESTABLISHED], ROUNDS * CONNECTIONS * 9 / 10, ROUNDS * CONNECTIONS);
+	assert_in_range(client->sent_bytes, sent * 9 / 10, sent);
+	assert_in_range(serving->received_bytes, sent * 9 / 10, sent);
+	assert_in_range(client->received_bytes, received * 9 / 10, received);
+	assert_in_range(serving->sent_bytes, received * 9 / 10, received);
 	fixture_close(&f);
 }
 
@@ -359,7 +455,7 @@ static void test_overflow_goes_to_other(void **state)
 	uint64_t own = 0, other_before, named = 0;
 	char server[16];
 
-	fixture_open(&f, "collect: {top_peers: 4}\n"); /* 8 slots: each address here takes one as a client's peer */
+	fixture_open(&f, "collect: {top_peers: 4}\n");
 	sweep(&f);
 	other_before = established(&f, "other", ROLE_CLIENT);
 	for (unsigned i = 0; i < 20; i++) {
@@ -372,7 +468,7 @@ static void test_overflow_goes_to_other(void **state)
 		named += row_named(&f, server, ROLE_CLIENT) != NULL;
 		own += established(&f, server, ROLE_CLIENT);
 	}
-	assert_in_range(named, 1, 8);
+	assert_in_range(named, 1, 4);
 	assert_int_equal(own, 3 * named);
 	assert_int_equal(own + established(&f, "other", ROLE_CLIENT) - other_before, 60);
 	fixture_close(&f);
@@ -384,8 +480,8 @@ static void test_heavy_peer_is_promoted(void **state)
 	struct fixture f;
 	char server[16];
 
-	fixture_open(&f, "collect: {top_peers: 2}\n");
-	for (unsigned i = 0; i < 12; i++) { /* fills every slot */
+	fixture_open(&f, "collect: {top_peers: 8}\n");
+	for (unsigned i = 0; i < 24; i++) { /* fills every slot, most of them with peers that do little */
 		snprintf(server, sizeof(server), "127.77.6.%u", i + 1);
 		make_connections(server, "127.77.6.100", 1);
 	}
@@ -419,8 +515,8 @@ static void test_idle_peer_gives_its_slot_back(void **state)
 	sweep(&f);
 	assert_int_equal(established(&f, "127.77.8.1", ROLE_CLIENT), 1);
 	peers_usage(f.peers, &used, &total);
-	assert_int_equal(total, 16);
-	assert_in_range(used, 2, 16);
+	assert_int_equal(total, 8);
+	assert_in_range(used, 2, 8);
 	fixture_close(&f);
 }
 
@@ -465,11 +561,11 @@ static void test_existing_connections(void **state)
 	a = connect_from("127.77.10.2", &address);
 	b = accept(listener, NULL, NULL);
 	send_all(a, 5000);
-	fixture_open(&f, "");
+	fixture_open(&f, "networks: {old server: [127.77.10.1], old client: [127.77.10.2]}\n"); /* others may fill the slots */
 	assert_int_equal(tcp_program_seed(f.program, &f.features), 0);
 	sweep(&f);
-	client = row_wanted(&f, "127.77.10.1", ROLE_CLIENT);
-	server = row_wanted(&f, "127.77.10.2", ROLE_SERVER);
+	client = row_wanted(&f, "old server", ROLE_CLIENT);
+	server = row_wanted(&f, "old client", ROLE_SERVER);
 	assert_int_equal(client->open[f.parity], 1);
 	assert_int_equal(server->open[f.parity], 1);
 	assert_int_equal(client->outcomes[OUTCOME_ESTABLISHED], 0);
@@ -549,6 +645,7 @@ int main(void)
 		cmocka_unit_test(test_one_connection),
 		cmocka_unit_test(test_failures_by_outcome),
 		cmocka_unit_test(test_totals_are_exact_while_sweeping),
+		cmocka_unit_test(test_interrupted_programs),
 		cmocka_unit_test(test_overflow_goes_to_other),
 		cmocka_unit_test(test_heavy_peer_is_promoted),
 		cmocka_unit_test(test_idle_peer_gives_its_slot_back),

@@ -31,7 +31,7 @@ HOMES = {
     "jansson.h": ("src/lib/json.h",),
     "libfyaml.h": ("src/lib/config*",),
     "seccomp.h": ("src/agent/privileges*.c",),
-    "cap-ng.h": ("src/agent/privileges*.c",),
+    "cap-ng.h": ("src/agent/privileges*.c", "src/agent/kernel_checks.c"),
     "bpf/*": ("src/agent/*", "src/cli/*", "bpf/*"),
 }
 
@@ -121,7 +121,7 @@ def check_licences(tree):
     scripts = [p for p in tree.lines if tree.lines[p] and tree.lines[p][0].startswith("#!")]
     builds = [p for p in tree.lines if os.path.basename(p) in ("meson.build", "Makefile")]
     for path in sorted(set(tree.source() + scripts + builds)):
-        wanted = "(BSD-2-Clause OR GPL-2.0)" if re.match(r"bpf/.*\.[ch]$", path) else "Apache-2.0"
+        wanted = "(BSD-2-Clause OR GPL-2.0)" if re.match(r"(bpf/.*\.[ch]|.*\.bpf\.c)$", path) else "Apache-2.0"
         if not any(f"SPDX-License-Identifier: {wanted}" in line for line in tree.lines[path][:2]):
             yield f"{path}:1: no 'SPDX-License-Identifier: {wanted}' in the first two lines"
 

@@ -112,9 +112,10 @@ def test_a_port_in_use_is_one_clear_line(host, programs, address):
     for pid in pids:
         wait_for(lambda p=pid: not os.path.exists(f"/proc/{p}"), 5 * PATIENCE, f"process {pid} gone")
 
-    def ours_left():
-        # Names of our programs; other agents of this machine are not this test's business.
-        now = KernelObjects.present()
-        return {o: name for o, name in now.items() if o not in before and str(name).startswith("tcp_")}
+    def left():
+        # What no process holds: other agents of this machine are not this test's business.
+        new = {key: name for key, name in KernelObjects.present().items() if key not in before and key[0] != "map"}
+        held = KernelObjects.held_by_anyone()
+        return {key: name for key, name in new.items() if key not in held}
 
-    wait_for(lambda: not ours_left(), 10 * PATIENCE, lambda: f"nothing left: {ours_left()}")
+    wait_for(lambda: not left(), 10 * PATIENCE, lambda: f"nothing left: {left()}")

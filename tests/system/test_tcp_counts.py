@@ -42,10 +42,12 @@ chain dead {
 
 
 class Net:
-    """The monitored host in the middle and three far hosts. `near` and `db` are configured networks (db as a longer
-    prefix within wide), `plain` goes by its addresses."""
+    """A host in the middle and three far hosts. `near`, `db` and `wide` are configured networks (db as a longer prefix
+    within wide), `plain` goes by its addresses. The agent has a host of its own, so that the fetching of its metrics is
+    not in the other hosts' counters."""
 
     def __init__(self, lab):
+        self.watcher = lab.host("watcher")
         self.near_host = lab.host("near")
         self.near_host.sysctl("net.ipv4.tcp_syn_retries", 1)
         self.near, self.far = {}, {}
@@ -121,7 +123,7 @@ def make_pairs(net, books, plan):
 def test_a_thousand_connections_of_every_kind(net, start_agent):
     for side in net.far.values():
         side.host.nft(FAR_RULES)
-    agent = start_agent(net.near_host, net.config())
+    agent = start_agent(net.watcher, net.config())
     books = traffic.Books()
 
     # Long-lived: open through many sweeps.
@@ -179,7 +181,7 @@ def test_a_thousand_connections_of_every_kind(net, start_agent):
 
 
 def test_a_connection_whose_link_dies_times_out(net, start_agent):
-    agent = start_agent(net.near_host, net.config())
+    agent = start_agent(net.watcher, net.config())
     books = traffic.Books()
     pairs = list(make_pairs(net, books, [("db", True, 4, 3), ("plain", True, 6, 3)]))
     for name in ("db", "plain"):
@@ -200,7 +202,7 @@ def test_connections_older_than_the_agent(net, start_agent):
     pairs += [traffic.Pair(before, net.far["plain"], net.near["plain"], 6, near_listener) for _ in range(5)]
     for pair in pairs:
         pair.exchange(5000, 7000)
-    agent = start_agent(net.near_host, net.config())
+    agent = start_agent(net.watcher, net.config())
     plain6 = net.far["plain"].end.v6
     agent.wait_metrics(open_of(net), {("db", "client"): 5, ("near", "server"): 5, (plain6, "server"): 5,
                                       ("near", "client"): 5})
@@ -220,7 +222,7 @@ def test_connections_older_than_the_agent(net, start_agent):
 def test_bytes_and_retransmissions_on_a_lossy_link(net, start_agent):
     """5 % of the packets are lost on arrival, both ways. Bytes still are what the applications sent, and the
     retransmissions, summed over their types, are what the kernel counted in both hosts."""
-    agent = start_agent(net.near_host, net.config())
+    agent = start_agent(net.watcher, net.config())
     books = traffic.Books()
     near, far = net.near["db"], net.far["db"]
     hosts = (near.host, far.host)
@@ -270,7 +272,7 @@ def test_bytes_and_retransmissions_on_a_lossy_link(net, start_agent):
 
 def test_resets_sent_and_received(net, start_agent):
     """As many as the applications provoked, by direction, seen from both ends."""
-    agent = start_agent(net.near_host, net.config())
+    agent = start_agent(net.watcher, net.config())
     books = traffic.Books()
     for pair in make_pairs(net, books, [("db", True, 4, 15), ("wide", True, 6, 15)]):
         pair.reset_by_server()
@@ -284,7 +286,7 @@ def test_resets_sent_and_received(net, start_agent):
 
 def test_rtt_is_measured_and_sane(net, start_agent):
     """A known delay would need a delaying link; here the bounds are what no RTT over veth can leave."""
-    agent = start_agent(net.near_host, net.config())
+    agent = start_agent(net.watcher, net.config())
     books = traffic.Books()
     pairs = list(make_pairs(net, books, [("db", True, 4, 5)]))
     for pair in pairs:

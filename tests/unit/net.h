@@ -87,6 +87,17 @@ static inline void net_run_for(struct net *net, uint64_t ns)
 	loop_timer_free(tick);
 }
 
+/* As NET_WAIT, for a condition that becomes true without stopping the loop. */
+#define NET_POLL(net, condition)                                                                        \
+	do {                                                                                            \
+		const mono_time poll_start = mono_now();                                                \
+		while (!(condition)) {                                                                  \
+			if (mono_since_ns(mono_now(), poll_start) > DEADLINE_NS)                        \
+				fail_msg("waited in vain for %s", #condition);                          \
+			net_run_for(net, NS_PER_MS);                                                    \
+		}                                                                                       \
+	} while (0)
+
 struct client {
 	struct loop *loop;
 	int fd;

@@ -96,7 +96,7 @@ static json_t *answer(struct store *store, const char *line)
 	if (sscanf(line, "%" SCNd64 " %" SCNd64 " %" SCNd64 " %n", &start, &end, &step, &skip) == 3)
 		r = query_parse(line + skip, &query, &error);
 	if (r == 0)
-		r = query_eval(query, store, start, end, step, &result, &error);
+		r = query_eval(query, store, start, end, step, NULL, &result, &error);
 	query_free(query);
 	if (r < 0)
 		return json_pack("{ss}", "error", error.text);

@@ -103,7 +103,7 @@ static inline struct selected select_range(struct store *s, const char *name, in
 	struct matcher m = { (char *)"__name__", MATCH_EQUAL, (char *)name };
 	struct selected out = { 0 };
 
-	assert_int_equal(store_select(s, &m, 1, from, to, on_series, &out, NULL), 0);
+	assert_int_equal(store_select(s, &m, 1, from, to, STORE_NO_DEADLINE, on_series, &out, NULL), 0);
 	return out;
 }
 

@@ -535,6 +535,37 @@ static void bad_urls(void **state)
 	assert_int_equal(result.calls, 0);
 }
 
+static void passwords_are_not_shown(void **state)
+{
+	static const struct {
+		const char *url, *shown;
+	} rows[] = {
+		{ "http://host:1/metrics", "http://host:1/metrics" },
+		{ "http://user:pass@host:1/a@b?c@d#e@f", "http://host:1/a@b?c@d#e@f" },
+		{ "https://user@host", "https://host" },
+		{ "http://u:p@ss@[::1]:1/", "http://[::1]:1/" },
+		{ "ftp://u:p ass@host/", "ftp://host/" },
+		{ "u:pass@host/metrics", "host/metrics" },
+		{ "http://u:pass@", "http://" },
+		{ "", "" },
+	};
+	struct context *c = *state;
+	struct fetch_request request = { .url = "ftp://u:secret@host/" };
+	struct error error = { 0 };
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		char *shown = fetch_url_shown(rows[i].url);
+
+		assert_string_equal(shown, rows[i].shown);
+		free(shown);
+	}
+	assert_int_equal(fetch_start(c->fetch, &request, done, NULL, NULL, &error), -EINVAL);
+	assert_null(strstr(error.text, "secret"));
+	request.url = "http://u:sec ret@host:x/";
+	assert_int_equal(fetch_start(c->fetch, &request, done, NULL, NULL, &error), -EINVAL);
+	assert_null(strstr(error.text, "sec ret"));
+}
+
 static void waiting_for_a_turn_counts(void **state)
 {
 	struct context *c = *state;
@@ -575,7 +606,7 @@ static void cancelled_jobs_do_not_call(void **state)
 	raw_open(&raw, &c->net, BYTES(""), KEEP_OPEN);
 	request.url = raw.url;
 	assert_int_equal(fetch_start(c->fetch, &request, done, &result, &job, NULL), 0);
-	NET_WAIT(&c->net, (net_run_for(&c->net, NS_PER_MS), raw.requests == 1));
+	NET_POLL(&c->net, raw.requests == 1);
 	fetch_cancel(job);
 	NET_WAIT(&c->net, raw.client_left);
 	fetch_cancel(NULL);
@@ -682,6 +713,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(endless_answer_is_bounded, setup, teardown),
 		cmocka_unit_test_setup_teardown(nobody_there, setup, teardown),
 		cmocka_unit_test_setup_teardown(bad_urls, setup, teardown),
+		cmocka_unit_test_setup_teardown(passwords_are_not_shown, setup, teardown),
 		cmocka_unit_test_setup_teardown(waiting_for_a_turn_counts, setup, teardown),
 		cmocka_unit_test_setup_teardown(cancelled_jobs_do_not_call, setup, teardown),
 		cmocka_unit_test_setup_teardown(callbacks_may_do_everything, setup, teardown),

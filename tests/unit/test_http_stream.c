@@ -389,6 +389,53 @@ static void stalled_client_is_cut(void **state)
 	http_close(server);
 }
 
+/* 20 clients that do not read share half of 8 MiB; the one that does loses nothing. */
+static void queues_are_bounded_together(void **state)
+{
+	enum { SLOW = 20 };
+	static char text[BIG_FRAME];
+	struct context *c = *state;
+	const char *listen = "127.0.0.1:0";
+	const size_t limit = 4 * 1024 * 1024;
+	struct http_options options = { .listen = &listen, .n_listen = 1, .routes = routes, .userdata = c,
+					.unsent_max = 2 * limit };
+	struct http_server *server;
+	struct http_stats s = { 0 };
+	struct client good;
+	int fd[SLOW];
+
+	memset(text, 'x', sizeof(text));
+	assert_int_equal(http_open(c->net.loop, &options, &server, NULL), 0);
+	for (unsigned i = 0; i < SLOW; i++) {
+		fd[i] = net_connect(http_listen_address(server, 0), 4096);
+		assert_int_equal(send(fd[i], request, sizeof(request) - 1, 0), (ssize_t)sizeof(request) - 1);
+	}
+	NET_POLL(&c->net, c->n_streams == SLOW);
+	client_open(&good, c->net.loop, http_listen_address(server, 0));
+	client_puts(&good, request);
+	NET_WAIT(&c->net, c->n_streams == SLOW + 1);
+	for (unsigned sent = 1; sent <= 2 * FRAMES; sent++) {
+		size_t all = sent * sizeof(text);
+
+		for (unsigned i = 0; i <= SLOW; i++)
+			http_stream_send(c->streams[i], NULL, text, sizeof(text));
+		http_stats(server, &s);
+		assert_true(s.unsent_streams <= limit);
+		NET_WAIT(&c->net, good.got.len > all);
+	}
+	assert_true(s.stream_frames_dropped > 0);
+	assert_true(s.unsent_streams > limit / 2);
+	assert_int_equal(http_stream_dropped(c->streams[SLOW]), 0);
+	for (unsigned i = 0; i < SLOW; i++)
+		assert_true(http_stream_dropped(c->streams[i]) > 0);
+	client_close(&good);
+	for (unsigned i = 0; i < SLOW; i++)
+		close(fd[i]);
+	NET_POLL(&c->net, (http_stats(server, &s), s.streams == 0));
+	assert_int_equal(s.unsent_streams, 0);
+	http_close(server);
+}
+
 static void head_and_early_close(void **state)
 {
 	struct context *c = *state;
@@ -504,6 +551,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(queue_is_bounded_in_bytes, setup, teardown),
 		cmocka_unit_test_setup_teardown(clients_that_leave_are_noticed, setup, teardown),
 		cmocka_unit_test_setup_teardown(stalled_client_is_cut, setup, teardown),
+		cmocka_unit_test_setup_teardown(queues_are_bounded_together, setup, teardown),
 		cmocka_unit_test_setup_teardown(head_and_early_close, setup, teardown),
 		cmocka_unit_test_setup_teardown(closing_the_server_ends_streams, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_frame_goes_out_at_once, setup, teardown),

@@ -122,7 +122,7 @@ static const char *stored(struct fixture *f, char *name)
 
 	buffer_clear(&f->text);
 	buffer_puts(&f->text, "");
-	assert_int_equal(store_select(f->store, &matcher, 1, INT64_MIN, INT64_MAX, on_series, f, NULL), 0);
+	assert_int_equal(store_select(f->store, &matcher, 1, INT64_MIN, INT64_MAX, STORE_NO_DEADLINE, on_series, f, NULL), 0);
 	for (char *line = strtok_r(f->text.data, "\n", &save); line && n < 256; line = strtok_r(NULL, "\n", &save))
 		lines[n++] = line;
 	qsort(lines, n, sizeof(lines[0]), compare_line);
@@ -215,7 +215,7 @@ static void test_duplicates(void **state)
 	ingest_accept(f->ingest);
 	ingest_report(f->ingest, true, 0.1, ingest_samples_scraped(f->ingest));
 	store_it(f);
-	assert_int_equal(ingest_dropped_duplicates(f->ingest), 2);
+	assert_int_equal(ingest_dropped(f->ingest)->duplicate, 2);
 	assert_stored(f, "x", "x instance=host-a job=netsonde @1000 1\n");
 	assert_stored(f, "up",
 		      "up a=b instance=host-a job=netsonde @1000 8\nup instance=host-a job=netsonde @1000 1\n");
@@ -279,6 +279,100 @@ static void test_limit(void **state)
 	buffer_done(&text);
 }
 
+static size_t n_series(struct fixture *f)
+{
+	struct store_stats stats;
+
+	store_stats(f->store, &stats);
+	return stats.series;
+}
+
+static void scrape_new(struct fixture *f, int64_t t_ms, int from, int n)
+{
+	struct buffer text = BUFFER_INIT;
+
+	for (int i = from; i < from + n; i++)
+		buffer_printf(&text, "x{i=\"%d\"} 1\n", i);
+	scrape(f, t_ms, text.data);
+	buffer_done(&text);
+}
+
+/* A new target may be large; after that its names may not change all the time. What is known goes on. */
+static void test_new_series_limit(void **state)
+{
+	struct fixture *f = *state;
+	const struct ingest_dropped *dropped = ingest_dropped(f->ingest);
+	const int first = INGEST_SAMPLES_MAX - INGEST_NEW_SERIES_MAX / 2, more = INGEST_NEW_SERIES_MAX + 1000;
+
+	scrape_new(f, 1000, 0, first);
+	assert_int_equal(n_series(f), first);
+	assert_int_equal(dropped->new_series, 0);
+	scrape_new(f, 2000, first - 1, more);
+	assert_int_equal(n_series(f), first + INGEST_NEW_SERIES_MAX);
+	assert_int_equal(dropped->new_series, 999);
+	/* Those that were left out come in with the next, and the rest of the names with it. */
+	scrape_new(f, 3000, first - 1, more);
+	assert_int_equal(n_series(f), first - 1 + more);
+	assert_int_equal(dropped->new_series, 999);
+	/* Known to the store is known, also after a failure that ended every series here. */
+	ingest_begin(f->ingest, 4000);
+	ingest_reject(f->ingest);
+	store_it(f);
+	scrape_new(f, 5000, 0, 20000);
+	assert_int_equal(dropped->new_series, 999);
+	scrape_new(f, 6000, 0, 20000);
+	assert_int_equal(n_series(f), first - 1 + more);
+}
+
+static void test_long_texts(void **state)
+{
+	struct fixture *f = *state;
+	struct buffer text = BUFFER_INIT;
+
+	for (int extra = 0; extra < 2; extra++) {
+		buffer_puts(&text, "x{a=\"");
+		for (int i = 0; i < INGEST_TEXT_MAX + extra; i++)
+			buffer_putc(&text, 'y');
+		buffer_puts(&text, "\"} 1\n");
+	}
+	buffer_puts(&text, "z 1\n");
+	scrape(f, 1000, text.data);
+	assert_int_equal(ingest_dropped(f->ingest)->long_text, 1);
+	assert_int_equal(n_series(f), 2);
+	assert_stored(f, "z", "z instance=host-a job=netsonde @1000 1\n");
+	buffer_done(&text);
+}
+
+/* Few bytes on the wire can be a window of many buckets. */
+static void test_histogram_memory(void **state)
+{
+	struct fixture *f = *state;
+	struct hist h;
+	char value[16];
+	struct label label = { "i", value };
+	struct exposition_sample sample = { .name = "h", .family = "h", .type = METRIC_HISTOGRAM, .hist = &h,
+					    .labels = &label, .n_labels = 1 };
+	size_t n = 0;
+	int r;
+
+	hist_init(&h, HIST_SCHEMA_MAX, 0);
+	assert_int_equal(hist_add_bucket(&h, 0, 1), 0);
+	assert_int_equal(hist_add_bucket(&h, HIST_WINDOW_MAX - 1, 1), 0);
+	for (int64_t t = 1000; t <= 2000; t += 1000) {
+		ingest_begin(f->ingest, t);
+		for (r = 0, n = 0; r == 0; n++) {
+			snprintf(value, sizeof(value), "%zu", n);
+			r = ingest_sample(&sample, f->ingest);
+		}
+		assert_int_equal(r, -EFBIG);
+		assert_in_range(n * HIST_WINDOW_MAX * 8, INGEST_HIST_BYTES / 2, INGEST_HIST_BYTES + 2 * HIST_WINDOW_MAX * 8);
+		ingest_reject(f->ingest);
+		assert_int_equal(ingest_pending(f->ingest), 0);
+		store_it(f);
+	}
+	hist_done(&h);
+}
+
 static void test_stale_marker_is_prometheus(void **state)
 {
 	const double v = ingest_stale_marker();
@@ -302,6 +396,9 @@ int main(void)
 	    TEST(test_stop),
 	    TEST(test_histogram_becomes_float_and_ends),
 	    TEST(test_limit),
+	    TEST(test_new_series_limit),
+	    TEST(test_long_texts),
+	    TEST(test_histogram_memory),
 	    TEST(test_stale_marker_is_prometheus),
 	};
 

@@ -249,7 +249,7 @@ static char *evaluate(struct store *s, const char *text, int64_t start, int64_t 
 	int r = query_parse(text, &query, &error);
 
 	if (r == 0)
-		r = query_eval(query, s, T0 + start, T0 + end, step, &result, &error);
+		r = query_eval(query, s, T0 + start, T0 + end, step, NULL, &result, &error);
 	query_free(query);
 	if (r < 0)
 		buffer_printf(&out, "error %d %s", r, error.text);
@@ -518,12 +518,38 @@ static void test_limits(void **state)
 		  "error -22 the query has too many series (more than 100000 in all its parts)");
 }
 
+/* The options: how far an instant query looks back, and how long it may take. */
+static void test_options(void **state)
+{
+	struct fixture *f = *state;
+	struct store *s = f->store;
+	const struct query_options longer = { .lookback_ms = 60000 }, no_time = { .time_max_ns = 1 };
+	struct query_result result = { 0 };
+	struct error error = { "" };
+	struct query *query;
+
+	assert_int_equal(store_begin(s, NULL), 0);
+	put(s, "m", NULL, NULL, 0, 7, NULL);
+	assert_int_equal(store_commit(s, NULL), 0);
+	assert_int_equal(query_parse("m", &query, &error), 0);
+	assert_int_equal(query_eval(query, s, T0 + 40000, T0 + 40000, 1, NULL, &result, &error), 0);
+	assert_int_equal(result.n, 0);
+	query_result_done(&result);
+	assert_int_equal(query_eval(query, s, T0 + 40000, T0 + 70000, 10000, &longer, &result, &error), 0);
+	assert_int_equal(result.n, 1);
+	assert_int_equal(result.series[0].n, 3); /* 40, 50 and 60 s */
+	query_result_done(&result);
+	assert_int_equal(query_eval(query, s, T0, T0, 1, &no_time, &result, &error), -ETIME);
+	assert_non_null(strstr(error.text, "the query takes longer than 0 ms"));
+	query_free(query);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_good), cmocka_unit_test(test_bad), cmocka_unit_test(test_hostile),
-		TEST(test_floats), TEST(test_ranges), TEST(test_native), TEST(test_classic), TEST(test_limits),
+		TEST(test_floats), TEST(test_ranges), TEST(test_native), TEST(test_classic), TEST(test_limits), TEST(test_options),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The store as long as nothing goes wrong: what is written comes back. Files that are not in order: test_store_file.c. */
 #include "store_fixture.h"
+#include <sys/stat.h>
 #include "server/matcher.h"
 
 static void check_round_trip(struct store *s)
@@ -126,6 +127,8 @@ static void test_rollback(void **state)
 	store_close(s);
 }
 
+#define NODES_ALLOWED 900
+
 static void test_select(void **state)
 {
 	struct fixture *f = *state;
@@ -143,6 +146,7 @@ static void test_select(void **state)
 		{"a)|b", "nmatched"},
 		{"('a{1,255})/1,25_5}){,2576}", "nmatched"},
 		{"(a?){1000}b", "repeats too much"},
+		{"(ab?){40}(cd?){40}", "repeats too much"},
 		{"(", "nmatched"},
 		{"[a", "nmatched"},
 		{"*{1", ""},
@@ -166,13 +170,13 @@ static void test_select(void **state)
 		struct selected out = { 0 };
 
 		m = (struct matcher){ (char *)rows[i].label, rows[i].op, (char *)rows[i].value };
-		assert_int_equal(store_select(s, &m, 1, INT64_MIN, INT64_MAX, on_series, &out, NULL), 0);
+		assert_int_equal(store_select(s, &m, 1, INT64_MIN, INT64_MAX, STORE_NO_DEADLINE, on_series, &out, NULL), 0);
 		if (out.n != rows[i].n)
 			fail_msg("row %zu: %zu series", i, out.n);
 	}
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		m = (struct matcher){ (char *)"peer", MATCH_REGEX, (char *)bad[i].regex };
-		if (store_select(s, &m, 1, 0, 0, on_series, NULL, &error) != -EINVAL ||
+		if (store_select(s, &m, 1, 0, 0, STORE_NO_DEADLINE, on_series, NULL, &error) != -EINVAL ||
 		    !strstr(error.text, bad[i].reason))
 			fail_msg("%s: %s", bad[i].regex, error.text);
 	}
@@ -180,6 +184,14 @@ static void test_select(void **state)
 	longest[sizeof(longest) - 1] = '\0';
 	m.value = longest;
 	assert_int_equal(matcher_check(&m, &error), -EINVAL);
+	/* A list of many names is no danger; 20 optional letters are none either. */
+	for (size_t i = 0; i < NODES_ALLOWED; i++)
+		longest[i] = i % 10 == 9 ? '|' : 'a';
+	longest[NODES_ALLOWED] = '\0';
+	assert_int_equal(matcher_check(&m, &error), 0);
+	m.value = (char *)"(a?b?){10}";
+	assert_int_equal(matcher_check(&m, &error), 0);
+	m.value = longest;
 	memset(longest, '(', sizeof(longest) - 2);
 	longest[sizeof(longest) - 2] = '\0';
 	assert_int_equal(matcher_check(&m, &error), -EINVAL);
@@ -232,6 +244,7 @@ static void test_expire(void **state)
 	uint64_t id;
 	int64_t n, total = 0;
 	int steps = 0;
+	bool more;
 
 	for (int t = 0; t < 100; t++) {
 		assert_int_equal(store_begin(s, NULL), 0);
@@ -242,14 +255,14 @@ static void test_expire(void **state)
 		assert_int_equal(store_commit(s, NULL), 0);
 	}
 	id = select_name(s, "gone").id;
-	assert_int_equal(store_expire(s, T0, 1000, NULL), 0);
-	while ((n = store_expire(s, T0 + 60, 30, NULL)) == 30) {
+	assert_int_equal(store_expire(s, T0, 1000, &more, NULL), 0);
+	while ((n = store_expire(s, T0 + 60, 30, &more, NULL)) == 30) {
 		total += n;
 		steps++;
 	}
 	assert_int_equal(total + n, 60 + 60 + 50);
 	assert_int_equal(steps, 170 / 30);
-	assert_int_equal(store_expire(s, T0 + 60, 30, NULL), 0);
+	assert_int_equal(store_expire(s, T0 + 60, 30, &more, NULL), 0);
 	assert_int_equal(select_name(s, "gone").n, 0);
 	assert_int_equal(select_name(s, "m").n, 2);
 	assert_int_equal(read_all(s, select_name(s, "m").id).n, 40);
@@ -260,12 +273,87 @@ static void test_expire(void **state)
 	assert_true(select_name(s, "gone").id != id); /* an old id never names a new series */
 	store_close(s);
 	s = open_ok(f);
-	assert_int_equal(store_expire(s, T0 + 80, 1000, NULL), 40);
-	assert_int_equal(store_expire(s, INT64_MAX, 1000, NULL), 41);
+	assert_int_equal(store_expire(s, T0 + 80, 1000, &more, NULL), 40);
+	assert_int_equal(store_expire(s, INT64_MAX, 1000, &more, NULL), 41);
 	store_stats(s, &stats);
 	assert_int_equal(stats.series, 0);
 	put(s, "m", "a", T0, 1); /* an empty index works on */
 	assert_int_equal(select_name(s, "m").n, 1);
+	store_close(s);
+}
+
+/* A look at a series costs a seek, so a step is bounded in series too: here no sample is old. */
+static void test_expire_looks_at_few(void **state)
+{
+	struct fixture *f = *state;
+	struct store *s = open_ok(f);
+	const int n = 5 * STORE_EXPIRE_SERIES / 2;
+	bool more = true;
+	char peer[16];
+	int steps = 0;
+
+	assert_int_equal(store_newest_ms(s, "m"), INT64_MIN);
+	assert_int_equal(store_begin(s, NULL), 0);
+	for (int i = 0; i < n; i++) {
+		snprintf(peer, sizeof(peer), "%d", i);
+		assert_int_equal(append(s, "m", peer, T0 + i, i, NULL), 0);
+	}
+	assert_int_equal(store_commit(s, NULL), 0);
+	assert_int_equal(store_newest_ms(s, "m"), T0 + n - 1);
+	assert_int_equal(store_newest_ms(s, "none"), INT64_MIN);
+	store_close(s);
+	s = open_ok(f); /* now it does not know how old they are */
+	for (; more; steps++)
+		assert_int_equal(store_expire(s, T0, 1000, &more, NULL), 0);
+	assert_in_range(steps, 3, 4);
+	assert_int_equal(store_expire(s, T0, 1000, &more, NULL), 0);
+	assert_false(more);
+	for (steps = 0, more = true; more; steps++)
+		assert_in_range(store_expire(s, INT64_MAX, 1000, &more, NULL), 1, STORE_EXPIRE_SERIES);
+	assert_in_range(steps, 3, 4);
+	assert_int_equal(s->n_series, 0);
+	store_close(s);
+}
+
+/* New series beyond the limit are left out and counted; the known go on; room comes back. */
+static void test_series_limit(void **state)
+{
+	struct fixture *f = *state;
+	struct store *s = open_ok(f);
+	struct store_stats stats;
+	bool more;
+
+	assert_int_equal(s->series_max, STORE_SERIES_MAX);
+	s->series_max = 2;
+	put(s, "m", "a", T0, 1);
+	put(s, "m", "b", T0 + 10, 1);
+	put(s, "m", "c", T0 + 10, 1);
+	put(s, "m", "a", T0 + 10, 2);
+	put(s, "m", "b", T0 + 20, 2);
+	store_stats(s, &stats);
+	assert_int_equal(stats.series, 2);
+	assert_int_equal(stats.samples_over_limit, 1);
+	assert_int_equal(stats.samples_appended, 4);
+	assert_int_equal(stats.ticks_failed, 0);
+	assert_int_equal(store_expire(s, T0 + 11, 1000, &more, NULL), 3);
+	put(s, "m", "c", T0 + 30, 1);
+	assert_int_equal(select_name(s, "m").n, 2);
+	store_stats(s, &stats);
+	assert_int_equal(stats.samples_over_limit, 1);
+	store_close(s);
+}
+
+static void test_select_deadline(void **state)
+{
+	struct fixture *f = *state;
+	struct store *s = open_ok(f);
+	struct selected out = { 0 };
+	struct error error = { "" };
+
+	put(s, "m", "a", T0, 1);
+	assert_int_equal(store_select(s, NULL, 0, 0, INT64_MAX, (mono_time){ 1 }, on_series, &out, &error), -ETIME);
+	assert_string_equal(error.text, "it takes too long to look through 1 series");
+	assert_int_equal(out.n, 0);
 	store_close(s);
 }
 
@@ -303,7 +391,7 @@ static void test_many(void **state)
 		struct many many = { .add = i * 0.001 };
 
 		snprintf(peer, sizeof(peer), "p%d", i);
-		assert_int_equal(store_select(s, &m, 1, T0, T0, on_series, &out, NULL), 0);
+		assert_int_equal(store_select(s, &m, 1, T0, T0, STORE_NO_DEADLINE, on_series, &out, NULL), 0);
 		assert_int_equal(out.n, 1);
 		assert_int_equal(store_read(s, out.id, INT64_MIN, INT64_MAX, on_many, &many, NULL), 0);
 		assert_int_equal(many.next, 50);
@@ -316,6 +404,78 @@ static void test_many(void **state)
 	store_close(s);
 }
 
+/* Without the secret nobody can choose names that meet in one chain. */
+static void test_hash_is_secret(void **state)
+{
+	struct fixture *f = *state;
+	struct store *a = open_ok(f), *b;
+	char other[320];
+
+	snprintf(other, sizeof(other), "%s/u.db", f->directory);
+	assert_int_equal(store_open(other, &b, &f->error), 0);
+	put(a, "m", "a", T0, 1);
+	put(b, "m", "a", T0, 1);
+	assert_true(a->series[0]->hash != b->series[0]->hash);
+	store_close(a);
+	store_close(b);
+}
+
+/* Bytes of the database file itself, without its log. */
+static int64_t file_size(const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	return st.st_size;
+}
+
+static void check_checkpoints(struct store *s, uint64_t n, bool due)
+{
+	struct store_stats stats;
+
+	store_stats(s, &stats);
+	assert_int_equal(stats.checkpoints, n);
+	assert_int_equal(stats.checkpoints_failed, 0);
+	assert_int_equal(store_checkpoint_due(s), due);
+}
+
+/* A commit waits for no disk, however old or large the log is: the checkpoint is the caller's. */
+static void test_checkpoint(void **state)
+{
+	struct fixture *f = *state;
+	struct store *s = open_ok(f);
+	const int64_t size = file_size(f->path);
+	char peer[16];
+
+	check_checkpoints(s, 0, false);
+	s->checkpointed.ns -= STORE_CHECKPOINT_NS;
+	assert_int_equal(store_begin(s, NULL), 0);
+	for (int i = 0; i < 500; i++) {
+		snprintf(peer, sizeof(peer), "p%d", i);
+		assert_int_equal(append(s, "m", peer, T0, i, NULL), 0);
+	}
+	assert_int_equal(store_commit(s, NULL), 0);
+	check_checkpoints(s, 0, true);
+	assert_int_equal(file_size(f->path), size);
+	assert_true(s->wal_pages > 10);
+	store_checkpoint(s);
+	check_checkpoints(s, 1, false);
+	assert_true(file_size(f->path) > size);
+	assert_int_equal(s->wal_pages, 1); /* the log has begun anew: the next tick needs not do it */
+	/* Early when the log is large, but not twice in a second. */
+	s->wal_pages = STORE_WAL_BYTES / STORE_PAGE_BYTES;
+	check_checkpoints(s, 1, false);
+	s->checkpointed.ns -= NS_PER_SEC;
+	check_checkpoints(s, 1, true);
+	store_checkpoint(s);
+	s->checkpointed.ns -= NS_PER_SEC;
+	check_checkpoints(s, 2, false);
+	store_close(s);
+	s = open_ok(f);
+	assert_int_equal(select_name(s, "m").n, 500);
+	store_close(s);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -325,8 +485,10 @@ int main(void)
 		TEST(test_rollback),
 		TEST(test_select),
 		TEST(test_view),
-		TEST(test_expire),
+		TEST(test_expire), TEST(test_expire_looks_at_few), TEST(test_series_limit), TEST(test_select_deadline),
 		TEST(test_many),
+		TEST(test_hash_is_secret),
+		TEST(test_checkpoint),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -175,7 +175,7 @@ static void test_kill(void **state)
 			struct selected out = { 0 };
 
 			snprintf(peer, sizeof(peer), "p%d", i);
-			assert_int_equal(store_select(s, &m, 1, INT64_MIN, INT64_MAX, on_series, &out, NULL), 0);
+			assert_int_equal(store_select(s, &m, 1, INT64_MIN, INT64_MAX, STORE_NO_DEADLINE, on_series, &out, NULL), 0);
 			assert_int_equal(out.n, 1);
 			w.at = 0;
 			w.index = i;
@@ -503,20 +503,65 @@ static int full_disk_child(const char *directory)
 	return access(path, F_OK) == 0 ? 18 : 0;
 }
 
-static void test_full_disk(void **state)
+/* The file has its final size and the log no room to grow: a checkpoint gives the log back. */
+static int full_log_child(const char *directory)
 {
-	struct fixture *f = *state;
+	char path[512], filler[512], block[4096] = { 0 };
+	struct error error = { "" };
+	struct store *s;
+	int64_t tick = 0;
+	bool more;
+	int fd, r;
+
+	if (mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 || mount("tmpfs", directory, "tmpfs", 0, "size=4m") < 0)
+		return 10;
+	snprintf(path, sizeof(path), "%s/t.db", directory);
+	snprintf(filler, sizeof(filler), "%s/filler", directory);
+	if (store_open(path, &s, &error) < 0)
+		return 11;
+	for (; tick < 200; tick++) {
+		if (full_tick(s, tick, &error) < 0 || store_expire(s, T0 + tick - 20, 10000, &more, &error) < 0)
+			return 12;
+		if (tick % 5 == 0)
+			store_checkpoint(s);
+	}
+	fd = open(filler, O_WRONLY | O_CREAT, 0600);
+	while (write(fd, block, sizeof(block)) == sizeof(block))
+		;
+	close(fd);
+	while ((r = full_tick(s, tick, &error)) == 0)
+		tick++;
+	if (r != -ENOSPC || full_tick(s, tick, &error) != -ENOSPC)
+		return 13;
+	store_checkpoint(s);
+	r = full_tick(s, tick, &error);
+	store_close(s);
+	return r < 0 ? 14 : 0;
+}
+
+static void run_in_namespace(struct fixture *f, int (*fn)(const char *directory))
+{
 	int status;
 	pid_t child = fork();
 
 	if (child == 0)
-		_exit(unshare(CLONE_NEWNS) < 0 ? 77 : full_disk_child(f->directory));
+		_exit(unshare(CLONE_NEWNS) < 0 ? 77 : fn(f->directory));
 	assert_int_equal(waitpid(child, &status, 0), child);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 77) {
 		print_message("no mount namespace here; test_full_database has tried the same\n");
 		skip();
 	}
 	assert_int_equal(status, 0);
+}
+
+static void test_full_disk(void **state)
+{
+	run_in_namespace(*state, full_disk_child);
+}
+
+static void test_full_log(void **state)
+{
+	run_in_namespace(*state, full_log_child);
 }
 
 int main(void)
@@ -532,6 +577,7 @@ int main(void)
 		TEST(test_no_directory),
 		TEST(test_full_database),
 		TEST(test_full_disk),
+		TEST(test_full_log),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0) */
+/*
+ * What we remember of a TCP socket, and how its totals get into the counters.
+ *
+ * The record holds how much of each total is already counted. Sweep and close may
+ * look at one socket at the same time from two CPUs; each moves the counted value
+ * forward by compare-and-swap and adds the difference it won: nothing is counted
+ * twice, nothing is missed. The sweep reads without the socket's lock, so the
+ * reads are ordered such that a torn pair gives too little, never too much; the
+ * next look catches up.
+ *
+ * Payload sent is snd_nxt - isn, widened to 64 bits by bytes_acked, less our SYN
+ * and FIN. The kernel's own bytes_sent counts a segment again that a local queue
+ * refused. Payload received is bytes_received less the peer's FIN.
+ */
+#ifndef NETSONDE_TCP_SOCKET_BPF_H
+#define NETSONDE_TCP_SOCKET_BPF_H
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include "peer.bpf.h"
+
+enum phase { PHASE_CONNECTING, PHASE_OPEN, PHASE_CLOSED };
+
+/* First, in one cache line, what the sweep needs of an idle socket. */
+struct sock_state {
+	__u8 role;
+	__u8 phase;            /* written last: who sees a phase sees the rest */
+	__u8 settled;          /* the last full look found nothing new and held nothing back */
+	__u8 reserved;
+	__u32 slot;
+	__u32 resolved;        /* resolve_generation of slot */
+	__u32 min_rtt_us;      /* at the last full look; 0: none */
+	__u32 sent_segments, received_segments;
+	__u64 since_ns;        /* CONNECTING: SYN sent; OPEN: established; 0 when we did not see it */
+	__u64 sent_bytes, received_bytes;
+	__u64 received_seen;   /* bytes_received as the last full look read it */
+	__u32 limited_jiffies[LIMIT_COUNT];
+	__u32 delivered;       /* tp->delivered at the last RTT sample */
+	__u32 isn;             /* OPEN: snd_una when bytes_acked was 0 */
+	__u32 reserved2;
+};
+_Static_assert(sizeof(struct sock_state) == 80, "80 bytes a socket");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct sock_state);
+} sockets SEC(".maps");
+
+__u32 sockets_max = 262144; /* written by the agent */
+__u64 sockets_tracked;      /* by the last complete sweep; written by the agent */
+
+#define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
+
+static __always_inline __u64 move_u64(__u64 *counted, __u64 now)
+{
+	/* At most one other party (sweep against close) can win in between, once. */
+	for (int i = 0; i < 3; i++) {
+		__u64 old = READ_ONCE(*counted);
+
+		if ((__s64)(now - old) <= 0)
+			return 0;
+		if (__sync_val_compare_and_swap(counted, old, now) == old)
+			return now - old;
+	}
+	return 0;
+}
+
+static __always_inline __u32 move_u32(__u32 *counted, __u32 now)
+{
+	for (int i = 0; i < 3; i++) {
+		__u32 old = READ_ONCE(*counted);
+
+		if ((__s32)(now - old) <= 0)
+			return 0;
+		if (__sync_val_compare_and_swap(counted, old, now) == old)
+			return now - old;
+	}
+	return 0;
+}
+
+/* Payload sent. acked only says which multiple of 4 GiB next is in. state: read after next, so that a FIN in next is known. */
+static __always_inline __u64 payload_sent(struct tcp_sock *tp, __u32 role, __u32 isn, __u64 acked, __u32 next, int state)
+{
+	__u64 bytes = acked + (__s64)(__s32)(next - isn - (__u32)acked);
+	bool fin_queued = state == TCP_FIN_WAIT1 || state == TCP_FIN_WAIT2 || state == TCP_CLOSING ||
+			  state == TCP_LAST_ACK || state == TCP_TIME_WAIT;
+
+	if (role == ROLE_CLIENT)
+		bytes--; /* the SYN; a server's child starts behind its own */
+	if (fin_queued && next == READ_ONCE(tp->write_seq))
+		bytes--;
+	return (__s64)bytes < 0 ? 0 : bytes;
+}
+
+static __always_inline bool fin_received(struct sock *sk)
+{
+	return READ_ONCE(sk->__sk_common.skc_flags) & (1UL << SOCK_DONE);
+}
+
+/* tcp_info's meaning (tcp_get_info_chrono_stats): busy contains the other two. */
+static __always_inline void limits_of(struct tcp_sock *tp, __u32 limits[LIMIT_COUNT])
+{
+	__u32 type = BPF_CORE_READ_BITFIELD(tp, chrono_type);
+	__u32 running = (__u32)bpf_jiffies64() - tp->chrono_start;
+	__u32 busy = tp->chrono_stat[TCP_CHRONO_BUSY - 1];
+	__u32 window = tp->chrono_stat[TCP_CHRONO_RWND_LIMITED - 1];
+	__u32 buffer = tp->chrono_stat[TCP_CHRONO_SNDBUF_LIMITED - 1];
+
+	if ((__s32)running > 0) {
+		busy += type == TCP_CHRONO_BUSY ? running : 0;
+		window += type == TCP_CHRONO_RWND_LIMITED ? running : 0;
+		buffer += type == TCP_CHRONO_SNDBUF_LIMITED ? running : 0;
+	}
+	limits[LIMIT_BUSY] = busy + window + buffer;
+	limits[LIMIT_RECEIVE_WINDOW] = window;
+	limits[LIMIT_SEND_BUFFER] = buffer;
+}
+
+static __always_inline void resolve(const struct sock *sk, struct sock_state *st, struct peer_address *address)
+{
+	/* Before the look-up: a change during it must lead to another one. */
+	__u32 now = READ_ONCE(resolve_generation);
+
+	peer_address_of(&sk->__sk_common, address);
+	if (st->resolved == now)
+		return;
+	st->slot = slot_of(address, st->role);
+	st->resolved = now;
+}
+
+/* The kernel's totals of a socket at one look. */
+struct totals {
+	__u64 sent_bytes, received_bytes; /* payload; received_bytes with the peer's FIN while fin is false */
+	__u32 sent_segments, received_segments, delivered, srtt_us, mdev_us;
+	__u32 limits[LIMIT_COUNT];
+	int state;
+	bool fin;
+};
+
+/* closing: the state before the close; 0 in a sweep. */
+static __always_inline void read_totals(struct sock *sk, struct tcp_sock *tp, const struct sock_state *st, int closing,
+					struct totals *t)
+{
+	__u64 acked = READ_ONCE(tp->bytes_acked);
+	__u32 next = READ_ONCE(tp->snd_nxt);
+
+	t->state = closing ? closing : READ_ONCE(sk->__sk_common.skc_state);
+	t->sent_bytes = payload_sent(tp, st->role, st->isn, acked, next, t->state);
+	t->received_bytes = READ_ONCE(tp->bytes_received);
+	t->fin = fin_received(sk);
+	t->sent_segments = tp->segs_out;
+	t->received_segments = tp->segs_in;
+	t->delivered = tp->delivered;
+	t->srtt_us = tp->srtt_us >> 3;
+	t->mdev_us = tp->mdev_us >> 2;
+	limits_of(tp, t->limits);
+}
+
+/* A FIN is in bytes_received a moment before SOCK_DONE tells. So a sweep holds back the last byte of what has moved since
+ * the sweep before; the next one, or the close, reports it. */
+static __always_inline bool settle_received(struct sock_state *st, struct totals *t, int closing)
+{
+	bool moved = t->received_bytes != st->received_seen;
+
+	st->received_seen = t->received_bytes;
+	if (t->received_bytes && (t->fin || (moved && !closing)))
+		t->received_bytes--;
+	return moved;
+}
+
+/* Adds what the socket did since it was last looked at. Returns whether there was anything new. */
+static __always_inline bool report(struct sock *sk, struct tcp_sock *tp, struct sock_state *st, struct peer_row *row,
+				   const struct peer_address *address, int closing)
+{
+	__u32 segments_sent, segments_received;
+	__u64 sent, received;
+	struct totals t;
+	bool moved;
+
+	read_totals(sk, tp, st, closing, &t);
+	asm volatile("" ::: "memory");
+	/* The kernel may give a closed socket's memory to a new connection at once, while a sweep looks at it. As long as the
+	 * record was not closed, what was read is of its own connection. */
+	if (!closing && (t.state == TCP_CLOSE || READ_ONCE(st->phase) != PHASE_OPEN))
+		return true;
+	moved = settle_received(st, &t, closing);
+	sent = move_u64(&st->sent_bytes, t.sent_bytes);
+	received = move_u64(&st->received_bytes, t.received_bytes);
+	segments_sent = move_u32(&st->sent_segments, t.sent_segments);
+	segments_received = move_u32(&st->received_segments, t.received_segments);
+	add(&row->sent_bytes, sent);
+	add(&row->received_bytes, received);
+	add(&row->sent_segments, segments_sent);
+	add(&row->received_segments, segments_received);
+	for (int i = 0; i < LIMIT_COUNT; i++)
+		add(&row->limited_jiffies[i], move_u32(&st->limited_jiffies[i], t.limits[i]));
+	/* A new RTT is there when something was delivered; an idle connection's old one says nothing about now. */
+	if (t.srtt_us && move_u32(&st->delivered, t.delivered)) {
+		observe_ns(st->slot, TCP_HIST_RTT, (__u64)t.srtt_us * 1000);
+		observe_ns(st->slot, TCP_HIST_JITTER, (__u64)t.mdev_us * 1000);
+	}
+	if (st->slot < ROLE_COUNT && sent + received)
+		weigh(address, sent + received);
+	return moved || sent || received || segments_sent || segments_received;
+}
+
+static __always_inline __u32 min_rtt_us_of(struct tcp_sock *tp)
+{
+	__u32 min = tp->rtt_min.s[0].v;
+
+	return tp->srtt_us && min != ~0U ? min : 0;
+}
+
+static __always_inline __u32 isn_of(struct tcp_sock *tp)
+{
+	return tp->snd_una - (__u32)tp->bytes_acked;
+}
+
+/* The record of a socket, new or used again, with what `initial` says; it is never seen half-made. NULL when there is no
+ * room, which the caller counts. */
+static __always_inline struct sock_state *track(struct sock *sk, struct sock_state *initial)
+{
+	struct sock_state *st = bpf_sk_storage_get(&sockets, sk, 0, 0);
+
+	if (!st) {
+		if (sockets_tracked >= sockets_max)
+			return NULL;
+		return bpf_sk_storage_get(&sockets, sk, initial, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	}
+	/* The sweep looks at no record that is CLOSED. */
+	st->phase = PHASE_CLOSED;
+	asm volatile("" ::: "memory");
+	st->role = initial->role;
+	st->settled = 0;
+	st->resolved = 0;
+	st->min_rtt_us = 0;
+	st->sent_segments = initial->sent_segments;
+	st->received_segments = initial->received_segments;
+	st->since_ns = initial->since_ns;
+	st->sent_bytes = initial->sent_bytes;
+	st->received_bytes = initial->received_bytes;
+	st->received_seen = 0;
+	__builtin_memcpy(st->limited_jiffies, initial->limited_jiffies, sizeof(st->limited_jiffies));
+	st->delivered = initial->delivered;
+	st->isn = initial->isn;
+	asm volatile("" ::: "memory");
+	st->phase = initial->phase;
+	return st;
+}
+
+#endif
