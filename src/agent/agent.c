@@ -178,9 +178,25 @@ static int open_loop(struct agent *a, struct error *ret_error)
 	return r;
 }
 
+/* Why there is nothing to measure at all, or NULL: the reason of the last collector that was wanted and failed. */
+static const char *nothing_works(const struct agent *a)
+{
+	const char *reason = NULL;
+
+	for (size_t i = 0; i < N_COLLECTORS; i++) {
+		if (a->states[i] || !collector_wanted(collectors[i], &a->settings))
+			return NULL;
+		for (size_t k = 0; k < a->features.n; k++)
+			if (!strcmp(a->features.items[k].name, collectors[i]->name))
+				reason = a->features.items[k].reason;
+	}
+	return reason;
+}
+
 static int start(struct agent *a, struct error *ret_error)
 {
 	struct buffer errors = BUFFER_INIT;
+	const char *reason;
 	struct user user;
 	int r = settings_load(a->options->config_file, &a->settings, &errors);
 
@@ -200,6 +216,9 @@ static int start(struct agent *a, struct error *ret_error)
 	if (r < 0)
 		return r;
 	open_collectors(a);
+	reason = nothing_works(a);
+	if (reason)
+		return error_set(ret_error, -EPERM, "%s; there is nothing else to measure", reason);
 	log_features(a);
 	/* Everything is open and attached. From here on the process can neither load nor attach anything. */
 	r = privileges_drop(&user, &a->features, ret_error);
@@ -207,14 +226,6 @@ static int start(struct agent *a, struct error *ret_error)
 		return r;
 	tick(a, 0);
 	return loop_timer_start(a->tick, a->settings.collect.tick_ns, a->settings.collect.tick_ns);
-}
-
-static bool nothing_works(const struct agent *a)
-{
-	for (size_t i = 0; i < N_COLLECTORS; i++)
-		if (a->states[i] || !collector_wanted(collectors[i], &a->settings))
-			return false;
-	return true;
 }
 
 int agent_run(const struct agent_options *options)
@@ -226,8 +237,6 @@ int agent_run(const struct agent_options *options)
 	signal(SIGPIPE, SIG_IGN); /* the log may go to a pipe whose reader ends first */
 	kbpf_log_setup();
 	r = start(&a, &error);
-	if (!r && nothing_works(&a))
-		r = error_set(&error, -EPERM, "no collector works here, so there is nothing to measure; the lines above say why");
 	if (r < 0) {
 		log_error("cannot start", "reason", error.text[0] ? error.text : strerror(-r), NULL);
 	} else {
