@@ -46,7 +46,7 @@ int proto_read_varint(const struct proto *p, struct wire *wire, uint64_t *ret_va
 int proto_read_bytes(const struct proto *p, struct wire *wire, struct wire *ret_bytes)
 {
 	const unsigned char *start = wire->at;
-	uint64_t len;
+	uint64_t len = 0;
 	int r = proto_read_varint(p, wire, &len);
 
 	if (r < 0)
@@ -92,7 +92,7 @@ int proto_next_field(const struct proto *p, struct wire *message, const proto_sh
 {
 	const unsigned char *start = message->at;
 	struct field field = { 0 };
-	uint64_t tag;
+	uint64_t tag = 0;
 	int r;
 
 	if (message->at == message->end)

@@ -394,25 +394,42 @@ void fetch_free(struct fetch *fetch)
 		fetch_destroy(fetch);
 }
 
+/* What libcurl cannot parse may hold a password all the same, so this does not ask it. */
+char *fetch_url_shown(const char *url)
+{
+	const char *scheme_end = strstr(url, "://"), *host = scheme_end ? scheme_end + 3 : url;
+	const char *end = host + strcspn(host, "/?#");
+	const char *at = memrchr(host, '@', (size_t)(end - host));
+	struct buffer shown = BUFFER_INIT;
+
+	buffer_append(&shown, url, (size_t)(host - url));
+	buffer_puts(&shown, at ? at + 1 : host);
+	return buffer_steal(&shown, NULL);
+}
+
 /* Checks the URL and makes its text for messages. */
 static int url_check(const char *url, char **ret_shown, struct error *ret_error)
 {
 	CURLU *u = curl_url();
-	char *scheme = NULL;
+	char *scheme = NULL, *shown = fetch_url_shown(url);
 	CURLUcode code;
 	int r = 0;
 
-	if (!u)
+	if (!u || !shown) {
+		curl_url_cleanup(u);
+		free(shown);
 		return error_set_errno(ret_error, -ENOMEM, "cannot fetch");
+	}
 	code = curl_url_set(u, CURLUPART_URL, url, 0);
 	if (code == CURLUE_OK)
 		code = curl_url_get(u, CURLUPART_SCHEME, &scheme, 0);
 	if (code != CURLUE_OK)
-		r = error_set(ret_error, -EINVAL, "\"%s\" is not a URL such as http://10.0.0.2:9435/metrics (%s)", url,
+		r = error_set(ret_error, -EINVAL, "\"%s\" is not a URL such as http://10.0.0.2:9435/metrics (%s)", shown,
 			      curl_url_strerror(code));
 	else if (strcmp(scheme, "http") && strcmp(scheme, "https"))
-		r = error_set(ret_error, -EINVAL, "\"%s\": only http and https can be fetched", url);
+		r = error_set(ret_error, -EINVAL, "\"%s\": only http and https can be fetched", shown);
 	curl_free(scheme);
+	free(shown);
 	if (r == 0) {
 		curl_url_set(u, CURLUPART_USER, NULL, 0);
 		curl_url_set(u, CURLUPART_PASSWORD, NULL, 0);

@@ -41,6 +41,9 @@ struct fetch_response {
  * May start and cancel jobs and free the fetch. */
 typedef void (*fetch_fn)(struct fetch_job *job, const struct fetch_response *response, void *userdata);
 
+/* The URL without user and password, for people to read; any text goes. free() it; NULL when out of memory. */
+char *fetch_url_shown(const char *url);
+
 /* connections_max 0: no limit. A job that waits for its turn does so within its time-out. */
 int fetch_new(struct loop *loop, unsigned connections_max, struct fetch **ret_fetch);
 void fetch_free(struct fetch *fetch); /* cancels what is under way, without calls */

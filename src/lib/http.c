@@ -23,6 +23,7 @@
 #define CONNECTIONS_MAX_DEFAULT 1024
 #define IDLE_TIMEOUT_DEFAULT_S 30
 #define BODY_MAX_DEFAULT ((size_t)64 * 1024)
+#define UNSENT_MAX_DEFAULT ((size_t)256 * 1024 * 1024)
 #define CONNECTION_MEMORY ((size_t)32 * 1024) /* request line, headers and write buffer of one connection */
 #define DISCARD_MAX ((size_t)1024 * 1024)     /* of an oversized body before the connection is cut */
 #define RUNS_MAX 4                            /* of the daemon in a row, before other events get their turn */
@@ -233,8 +234,10 @@ static enum MHD_Result access_handler(void *cls, struct MHD_Connection *connecti
 		*con_cls = request;
 		if (!request)
 			return MHD_NO;
-		if (request_refuse_early(request))
+		if (request_refuse_early(request)) {
 			c->answering = true;
+			c->answering_since = mono_now();
+		}
 		return MHD_YES;
 	}
 	if (*upload_data_size) {
@@ -250,6 +253,7 @@ static enum MHD_Result access_handler(void *cls, struct MHD_Connection *connecti
 	if (request->server->closing)
 		return MHD_NO;
 	c->answering = true;
+	c->answering_since = mono_now();
 	request_dispatch(request);
 	if (!request->answered)
 		request->server->stats.errors++;
@@ -263,8 +267,9 @@ static void request_completed(void *cls, struct MHD_Connection *connection, void
 	struct http_connection *c = http_connection_of(connection);
 
 	if (c) {
-		c->answering = false;
+		c->answering = c->streaming = false;
 		c->waiting_since = mono_now();
+		http_connection_answered(c);
 	}
 	if (request) {
 		free(request->body);
@@ -334,6 +339,9 @@ static int server_init(struct http_server *server, struct loop *loop, const stru
 	server->connections_per_client_max = options->connections_per_client_max;
 	server->idle_timeout_s = options->idle_timeout_s ? options->idle_timeout_s : IDLE_TIMEOUT_DEFAULT_S;
 	server->body_max = options->body_max ? options->body_max : BODY_MAX_DEFAULT;
+	server->unsent_max = (options->unsent_max ? options->unsent_max : UNSENT_MAX_DEFAULT) / 2;
+	server->answer_timeout_s = options->answer_timeout_s ? options->answer_timeout_s : HTTP_ANSWER_MAX_S;
+	server->own_site_path = options->own_site_path;
 	if (options->content_security_policy) {
 		server->content_security_policy = strdup(options->content_security_policy);
 		if (!server->content_security_policy)

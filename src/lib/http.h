@@ -4,8 +4,10 @@
  * no threads, so handlers share the loop's data without locks and must be quick.
  *
  * Limits that are always on: request line and headers (32 KiB memory pool),
- * body, connections, connections per client address, idle time-out, and twice
- * that for a whole request; each refusal is counted. Methods other than a
+ * body, connections, connections per client address, idle time-out, twice that
+ * for a whole request, HTTP_ANSWER_MAX_S for sending an answer, and the memory of
+ * what clients have not fetched yet (unsent_max: half of it is for answers, half
+ * for streams). Each refusal is counted. Methods other than a
  * route's get 405 with Allow, unknown paths 404. Security headers (nosniff, frame
  * denial, referrer, CSP given by the options) go on every response but the plain
  * ones that libmicrohttpd itself gives to malformed requests. HEAD is GET
@@ -14,7 +16,12 @@
  * Against scripts of foreign sites in a local user's browser: on a loopback
  * address a Host header that is neither an IP literal nor "localhost" gets 403
  * (DNS rebinding), and everywhere a request other than GET and HEAD that the
- * browser marks as coming from another site does (cross-site request forgery).
+ * browser marks as coming from another site does (cross-site request forgery), and
+ * so does a GET below own_site_path unless the user himself went there. The first
+ * needs a loopback address to listen on: behind ":9435" or an address of the LAN the
+ * Host header may rightly be any name, so there a foreign page that rebinds its name
+ * to that address is not told from a colleague. Browsers send their marks only to
+ * https and to this host; elsewhere Origin stands in, which plain GETs do not have.
  */
 #pragma once
 #include <stdbool.h>
@@ -22,6 +29,9 @@
 #include <stdint.h>
 #include "lib/error.h"
 #include "lib/loop.h"
+
+#define HTTP_ANSWER_MAX_S 600          /* an answer that is not fetched by then is cut off */
+#define HTTP_ANSWER_SMALL (64u * 1024) /* bytes; such answers are bounded by the number of connections */
 
 struct http_server;
 struct http_request;
@@ -46,7 +56,10 @@ struct http_options {
 	unsigned connections_per_client_max; /* 0: no limit of its own */
 	unsigned idle_timeout_s;             /* 0: 30; streams may be idle for ever */
 	size_t body_max;                     /* bytes; 0: 64 KiB */
+	size_t unsent_max;                   /* bytes of answers and of stream queues; 0: 256 MiB */
+	unsigned answer_timeout_s;           /* 0: HTTP_ANSWER_MAX_S */
 	const char *content_security_policy; /* NULL: none */
+	const char *own_site_path;           /* beginning of the paths that pages of other sites may not ask; NULL: none */
 };
 
 struct http_stats {
@@ -57,6 +70,9 @@ struct http_stats {
 	uint64_t refused;
 	unsigned connections, streams; /* now; a stream is a connection too */
 	uint64_t stream_frames_dropped;
+	uint64_t answers_refused; /* large ones, with 503, because too much was unsent */
+	uint64_t answers_cut;     /* not fetched within answer_timeout_s */
+	size_t unsent_answers, unsent_streams; /* bytes now */
 };
 
 /* Port in use, no permission and bad addresses are told apart in ret_error ("cannot listen on 127.0.0.1:9435:
@@ -83,9 +99,10 @@ const char *http_request_peer(const struct http_request *request);              
 struct http_response {
 	unsigned status;            /* 200, ... */
 	const char *content_type;
-	const void *data;           /* copied unless `borrowed` */
+	const void *data;           /* copied unless `borrowed` or `owned` */
 	size_t len;
 	bool borrowed;              /* data lives as long as the server (embedded assets) */
+	bool owned;                 /* data is from malloc and is freed here, also when it cannot be sent */
 	const char *content_encoding; /* data is encoded so ("gzip"), or NULL */
 	const char *cache_control;  /* NULL: "no-store" */
 	const char *const *headers; /* more: name, value, ..., NULL; or NULL */

@@ -10,7 +10,8 @@
  * pauses for a moment.
  *
  * libmicrohttpd's idle time-out starts again with every byte, which a client
- * that drips its request exploits; the sweep bounds the time for a whole one.
+ * exploits that drips its request, or fetches its answer in drips; the sweep
+ * bounds the time for a whole one.
  */
 #include <errno.h>
 #include <linux/tcp.h>
@@ -159,6 +160,7 @@ static void connection_free(struct http_connection *c)
 	if (!server->connections)
 		loop_timer_stop(server->sweep);
 	server->stats.connections--;
+	http_connection_answered(c);
 	free(c);
 }
 
@@ -175,7 +177,20 @@ void http_connection_notify(void *cls, struct MHD_Connection *connection, void *
 	}
 }
 
-/* Cuts clients that drip their request: twice the idle time-out is enough to be idle and then to send one. */
+void http_connection_answered(struct http_connection *c)
+{
+	c->server->stats.unsent_answers -= c->unsent;
+	c->unsent = 0;
+}
+
+static bool answer_is_stuck(const struct http_connection *c, mono_time now)
+{
+	return c->answering && !c->streaming && !c->refused &&
+	       mono_since_ns(now, c->answering_since) >= c->server->answer_timeout_s * NS_PER_SEC;
+}
+
+/* Cuts clients that drip their request (twice the idle time-out is enough to be idle and then to send one), and those
+ * that do not fetch their answer. */
 void http_connections_sweep(struct loop_timer *timer, uint64_t missed, void *userdata)
 {
 	struct http_server *server = userdata;
@@ -183,10 +198,14 @@ void http_connections_sweep(struct loop_timer *timer, uint64_t missed, void *use
 	const mono_time now = mono_now();
 
 	for (struct http_connection *c = server->connections; c; c = c->next) {
-		if (c->answering || c->refused || mono_since_ns(now, c->waiting_since) < limit_ns)
-			continue;
+		if (answer_is_stuck(c, now)) {
+			server->stats.answers_cut++;
+		} else {
+			if (c->answering || c->refused || mono_since_ns(now, c->waiting_since) < limit_ns)
+				continue;
+			server->stats.refused++;
+		}
 		c->refused = true;
-		server->stats.refused++;
 		/* libmicrohttpd owns the socket: it sees the end and closes it. */
 		shutdown(c->fd, SHUT_RDWR);
 	}

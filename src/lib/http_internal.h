@@ -42,7 +42,9 @@ struct http_connection {
 	struct sockaddr_storage peer;
 	int fd;                    /* libmicrohttpd's; never closed here */
 	mono_time waiting_since;   /* for a whole request; meaningless while one is being answered */
-	bool answering;
+	bool answering, streaming;
+	mono_time answering_since;
+	size_t unsent;             /* bytes of the answer, held in memory until it is out */
 	bool refused;              /* already counted as such */
 	uint64_t requests;
 };
@@ -68,7 +70,10 @@ struct http_server {
 	size_t n_listeners;
 	unsigned connections_max, connections_per_client_max, idle_timeout_s;
 	size_t body_max;
+	size_t unsent_max;            /* of answers, and again of streams */
+	unsigned answer_timeout_s;
 	char *content_security_policy;
+	const char *own_site_path;
 	struct http_connection *connections;
 	struct http_stream *streams;
 	struct loop_timer *sweep;     /* runs while there are connections */
@@ -92,6 +97,7 @@ void http_accept_stop(struct http_listener *listener);
 struct http_connection *http_connection_of(struct MHD_Connection *connection);
 void http_connection_notify(void *cls, struct MHD_Connection *connection, void **socket_context,
 			    enum MHD_ConnectionNotificationCode code);
+void http_connection_answered(struct http_connection *connection); /* nothing of the answer is left */
 void http_connections_sweep(struct loop_timer *timer, uint64_t missed, void *userdata);
 
 /* The sentence why this request must not be served (a foreign site's script in the user's browser), or NULL. */

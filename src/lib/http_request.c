@@ -10,6 +10,8 @@
  * - Cross-site request forgery: a script may send a POST anywhere without being
  *   able to read the answer. The browser says so in Sec-Fetch-Site (W3C Fetch
  *   Metadata), or else in Origin (RFC 6454).
+ * - A script may make the server work by GETs whose answers it cannot read. Where
+ *   that costs something only a user who follows a link may come from elsewhere.
  * Clients that are no browsers send neither and are not concerned.
  */
 #include <arpa/inet.h>
@@ -133,8 +135,23 @@ static bool cross_site(const struct http_request *request)
 	return !origin || !host || strcasecmp(origin + 3, host);
 }
 
+/* Of a GET: from a script, a picture or a frame of another site, and not by a link the user followed. */
+static bool foreign_get(const struct http_request *request)
+{
+	const char *site = http_request_header(request, "Sec-Fetch-Site");
+	const char *mode = http_request_header(request, "Sec-Fetch-Mode");
+	const char *dest = http_request_header(request, "Sec-Fetch-Dest");
+
+	if (!site)
+		return cross_site(request);
+	if (strcmp(site, "cross-site"))
+		return false;
+	return !mode || strcmp(mode, "navigate") || (dest && strcmp(dest, "document"));
+}
+
 const char *http_request_foreign(const struct http_request *request)
 {
+	const char *own = request->server->own_site_path;
 	bool foreign = false;
 
 	if (request->listener->loopback)
@@ -144,6 +161,8 @@ const char *http_request_foreign(const struct http_request *request)
 		       "use the IP address or localhost";
 	if (strcmp(request->method, "GET") && strcmp(request->method, "HEAD") && cross_site(request))
 		return "a page of another site must not change anything here";
+	if (own && !strncmp(request->path, own, strlen(own)) && foreign_get(request))
+		return "a page of another site must not ask here";
 	return NULL;
 }
 
@@ -177,15 +196,53 @@ static bool add_headers(const struct http_server *server, const struct http_resp
 	return true;
 }
 
-void http_respond(struct http_request *request, const struct http_response *r)
+static struct MHD_Response *response_new(const struct http_response *r)
 {
 	/* libmicrohttpd only reads the buffer, its type is older than const. */
 	union { const void *in; void *out; } data = { .in = r->data };
 	struct MHD_Response *response;
 
-	assert(!request->answered);
 	response = MHD_create_response_from_buffer(r->len, data.out,
-						   r->borrowed ? MHD_RESPMEM_PERSISTENT : MHD_RESPMEM_MUST_COPY);
+						   r->borrowed ? MHD_RESPMEM_PERSISTENT :
+						   r->owned    ? MHD_RESPMEM_MUST_FREE : MHD_RESPMEM_MUST_COPY);
+	if (!response && r->owned)
+		free(data.out);
+	return response;
+}
+
+/* Whether the answer may wait in memory until the client has fetched it. */
+static bool account_for(struct http_request *request, const struct http_response *r)
+{
+	struct http_server *server = request->server;
+
+	if (r->borrowed)
+		return true;
+	if (r->len > HTTP_ANSWER_SMALL &&
+	    (r->len > server->unsent_max || server->stats.unsent_answers > server->unsent_max - r->len)) {
+		server->stats.answers_refused++;
+		return false;
+	}
+	http_connection_of(request->connection)->unsent += r->len;
+	server->stats.unsent_answers += r->len;
+	return true;
+}
+
+void http_respond(struct http_request *request, const struct http_response *r)
+{
+	struct MHD_Response *response;
+
+	assert(!request->answered && !(r->borrowed && r->owned));
+	if (!account_for(request, r)) {
+		if (r->owned) {
+			union { const void *in; void *out; } data = { .in = r->data };
+
+			free(data.out);
+		}
+		http_respond_text(request, MHD_HTTP_SERVICE_UNAVAILABLE,
+				  "too much waits to be fetched by slow clients; ask for less, or again later");
+		return;
+	}
+	response = response_new(r);
 	if (!response)
 		return; /* out of memory: the caller of the handler closes the connection and counts it */
 	if (add_headers(request->server, r, response))

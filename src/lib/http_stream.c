@@ -3,7 +3,8 @@
  * Server-sent events (WHATWG HTML, section 9.2) on libmicrohttpd's response
  * from a callback.
  *
- * A stream owns a queue of whole frames, bounded in frames and in bytes. The
+ * A stream owns a queue of whole frames, bounded in frames and in bytes; so are
+ * the bytes of all queues together, where the longest queue pays. The
  * daemon takes bytes from its head when the socket has room; only frames of
  * which nothing was taken yet can be dropped, so the client never sees half of
  * one. With an empty queue the connection is suspended, and resumed by the next
@@ -53,6 +54,15 @@ struct http_stream {
 	void *userdata;
 };
 
+static void count_frame(struct http_stream *stream, const struct frame *frame, bool added)
+{
+	size_t *all = &stream->server->stats.unsent_streams;
+
+	stream->frames += added ? 1 : -1;
+	stream->bytes = added ? stream->bytes + frame->len : stream->bytes - frame->len;
+	*all = added ? *all + frame->len : *all - frame->len;
+}
+
 static void pop_head(struct http_stream *stream)
 {
 	struct frame *frame = stream->head;
@@ -60,8 +70,7 @@ static void pop_head(struct http_stream *stream)
 	stream->head = frame->next;
 	if (!stream->head)
 		stream->tail = NULL;
-	stream->frames--;
-	stream->bytes -= frame->len;
+	count_frame(stream, frame, false);
 	stream->taken = 0;
 	free(frame);
 }
@@ -86,8 +95,7 @@ static bool drop_oldest(struct http_stream *stream)
 		begun->next = oldest->next;
 		if (!begun->next)
 			stream->tail = begun;
-		stream->frames--;
-		stream->bytes -= oldest->len;
+		count_frame(stream, oldest, false);
 		free(oldest);
 	} else {
 		pop_head(stream);
@@ -104,12 +112,31 @@ static void wake(struct http_stream *stream)
 	http_listener_kick(stream->listener);
 }
 
+static size_t droppable(const struct http_stream *stream)
+{
+	return stream->bytes - (stream->taken ? stream->head->len : 0);
+}
+
+/* So that slow clients do not take the frames of those that keep up. */
+static bool drop_of_the_longest(struct http_server *server)
+{
+	struct http_stream *longest = server->streams;
+
+	for (struct http_stream *stream = longest; stream; stream = stream->next)
+		if (droppable(stream) > droppable(longest))
+			longest = stream;
+	return drop_oldest(longest);
+}
+
 static void push(struct http_stream *stream, struct frame *frame)
 {
+	struct http_server *server = stream->server;
 	bool fits = frame->len <= QUEUE_BYTES_MAX;
 
 	while (fits && (stream->frames >= stream->frames_max || stream->bytes + frame->len > QUEUE_BYTES_MAX))
 		fits = drop_oldest(stream);
+	while (fits && server->stats.unsent_streams + frame->len > server->unsent_max)
+		fits = drop_of_the_longest(server);
 	if (!fits) {
 		if (frame->event)
 			count_dropped(stream);
@@ -122,8 +149,7 @@ static void push(struct http_stream *stream, struct frame *frame)
 	else
 		stream->head = frame;
 	stream->tail = frame;
-	stream->frames++;
-	stream->bytes += frame->len;
+	count_frame(stream, frame, true);
 	wake(stream);
 }
 
@@ -242,6 +268,7 @@ struct http_stream *http_stream_open(struct http_request *request, size_t queue_
 	if (request->answered) {
 		stream->on_close = on_close;
 		stream->userdata = userdata;
+		http_connection_of(request->connection)->streaming = true;
 		push_raw(stream, RETRY);
 	}
 	MHD_destroy_response(response); /* the connection has its own reference, or the stream ends here */

@@ -5,6 +5,7 @@
 #include "server/api_common.h"
 #include "server/json_text.h"
 #include "server/query.h"
+#include "server/scrape.h"
 #include "server/server.h"
 
 struct range { int64_t start_ms, end_ms, step_ms; };
@@ -59,7 +60,7 @@ static void write_scalar(struct buffer *out, const struct query_result *result, 
 /* 422 for what the query itself makes impossible, 503 for a failing store or no memory. */
 static void fail_evaluation(struct http_request *request, int r, const struct error *error)
 {
-	if (r == -EINVAL || r == -E2BIG || r == -ERANGE)
+	if (r == -EINVAL || r == -E2BIG || r == -ERANGE || r == -ETIME)
 		api_fail(request, 422, API_EXECUTION, "%s", error->text);
 	else
 		api_fail(request, 503, API_UNAVAILABLE, "%s",
@@ -81,7 +82,8 @@ static void evaluate(struct http_request *request, struct server *server, const 
 		api_fail(request, 400, API_BAD_DATA, "%s", error.text);
 		return;
 	}
-	r = query_eval(query, server->store, range->start_ms, range->end_ms, range->step_ms, &result, &error);
+	r = query_eval(query, server->store, range->start_ms, range->end_ms, range->step_ms,
+		       &(struct query_options){ .lookback_ms = scrape_lookback_ms(server->scrape) }, &result, &error);
 	scalar = instant && query_is_scalar(query);
 	query_free(query);
 	if (r < 0) {

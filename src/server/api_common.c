@@ -224,9 +224,10 @@ void api_fail(struct http_request *request, unsigned status, const char *type, c
 void api_send(struct http_request *request, struct buffer *out)
 {
 	const char *vary[] = { "Vary", "Accept-Encoding", NULL };
-	struct http_response response = { .status = 200, .content_type = "application/json", .data = out->data,
+	struct http_response response = { .status = 200, .content_type = "application/json", .owned = true,
 					  .headers = vary };
 	void *gzip = NULL;
+	char *data, *exact;
 
 	if (!buffer_ok(out)) {
 		api_fail(request, 503, API_UNAVAILABLE, "out of memory");
@@ -235,12 +236,14 @@ void api_send(struct http_request *request, struct buffer *out)
 	}
 	if (out->len >= GZIP_MIN && http_accepts_gzip(request) &&
 	    http_gzip(out->data, out->len, GZIP_LEVEL, &gzip, &response.len) == 0) {
-		response.data = gzip;
 		response.content_encoding = "gzip";
+		data = gzip;
+		buffer_done(out);
 	} else {
-		response.len = out->len;
+		data = buffer_steal(out, &response.len);
 	}
+	/* A slow client may keep it for long, so without the room at its end. */
+	exact = realloc(data, response.len);
+	response.data = exact ? exact : data;
 	http_respond(request, &response);
-	free(gzip);
-	buffer_done(out);
 }

@@ -23,6 +23,7 @@ struct walk {
 	size_t n_matches;
 	bool too_many;
 	int64_t from_ms, to_ms;
+	mono_time deadline;
 };
 
 static void keep_match(const char *value, void *userdata)
@@ -38,7 +39,8 @@ static void keep_match(const char *value, void *userdata)
 /* Answers itself on failure. */
 static int walk_init(struct walk *walk, struct http_request *request, struct server *server)
 {
-	*walk = (struct walk){ .request = request, .server = server };
+	*walk = (struct walk){ .request = request, .server = server,
+				.deadline = { mono_now().ns + QUERY_TIME_MAX_NS } };
 	if (api_params_init(&walk->params, request) < 0) {
 		api_fail(request, 503, API_UNAVAILABLE, "out of memory");
 		return -ENOMEM;
@@ -55,6 +57,20 @@ static int walk_init(struct walk *walk, struct http_request *request, struct ser
 
 typedef int (*series_fn)(const struct store_series *series, void *userdata);
 
+/* Answers itself on failure. */
+static int walk_select(struct walk *walk, const struct matcher *matchers, size_t n, series_fn fn, void *userdata)
+{
+	struct error error = { "" };
+	int r = store_select(walk->server->store, matchers, n, walk->from_ms, walk->to_ms, walk->deadline, fn, userdata,
+			     &error);
+
+	if (r == -ETIME)
+		api_fail(walk->request, 422, API_EXECUTION, "%s; select fewer with match[], start and end", error.text);
+	else if (r < 0)
+		api_fail(walk->request, 503, API_UNAVAILABLE, "%s", error.text[0] ? error.text : "out of memory");
+	return r;
+}
+
 static int walk_one(struct walk *walk, const char *match, series_fn fn, void *userdata)
 {
 	const struct matcher *matchers;
@@ -70,9 +86,8 @@ static int walk_one(struct walk *walk, const char *match, series_fn fn, void *us
 	r = query_matchers(query, &matchers, &n, &error);
 	if (r < 0)
 		api_fail(walk->request, 400, API_BAD_DATA, "match[]: %s", error.text);
-	else if ((r = store_select(walk->server->store, matchers, n, walk->from_ms, walk->to_ms, fn, userdata,
-				   &error)) < 0)
-		api_fail(walk->request, 503, API_UNAVAILABLE, "%s", error.text[0] ? error.text : "out of memory");
+	else
+		r = walk_select(walk, matchers, n, fn, userdata);
 	query_free(query);
 	return r;
 }
@@ -80,17 +95,11 @@ static int walk_one(struct walk *walk, const char *match, series_fn fn, void *us
 /* Each series at least once. Answers itself on failure. */
 static int walk_run(struct walk *walk, series_fn fn, void *userdata)
 {
-	struct error error = { "" };
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < walk->n_matches; i++)
 		r = walk_one(walk, walk->matches[i], fn, userdata);
-	if (walk->n_matches > 0)
-		return r;
-	r = store_select(walk->server->store, NULL, 0, walk->from_ms, walk->to_ms, fn, userdata, &error);
-	if (r < 0)
-		api_fail(walk->request, 503, API_UNAVAILABLE, "%s", error.text[0] ? error.text : "out of memory");
-	return r;
+	return walk->n_matches > 0 ? r : walk_select(walk, NULL, 0, fn, userdata);
 }
 
 /* A sorted set of texts, on the C library's balanced tree. */

@@ -64,9 +64,10 @@ void assets_handle(struct http_request *request, void *userdata)
 	if (strncmp(asset->path, HASHED, sizeof(HASHED) - 1) == 0)
 		response.cache_control = "public, max-age=31536000, immutable";
 	response.content_type = asset->content_type;
-	if (etag_matches(http_request_header(request, "If-None-Match"), etag)) {
+	/* With 304 only its length is sent, which must be that of the 200 (RFC 9110, 8.6). */
+	if (etag_matches(http_request_header(request, "If-None-Match"), etag))
 		response.status = 304;
-	} else if (asset->gzip && asset->gzip_len < asset->len && http_accepts_gzip(request)) {
+	if (asset->gzip && asset->gzip_len < asset->len && http_accepts_gzip(request)) {
 		response.data = asset->gzip;
 		response.len = asset->gzip_len;
 		response.content_encoding = "gzip";

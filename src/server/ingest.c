@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * See ingest.h. The series are in a chained hash table keyed by the name and
- * labels as the target wrote them. The hash is SipHash-1-3 with a random key:
- * a target chooses the names, so without a key it could choose them to collide.
+ * labels as the target wrote them. The hash has a secret (lib/siphash.h): a
+ * target chooses the names, and could choose them to collide.
  */
 #include "server/ingest.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include "lib/buffer.h"
-#include "lib/clock.h"
+#include "lib/siphash.h"
 
 #define TABLE_FIRST 256 /* chains; a power of two */
 
@@ -18,7 +17,7 @@ struct series {
 	struct series *next;      /* in its chain, or in the list of the ended */
 	uint64_t hash;
 	uint64_t seen;            /* number of the last scrape that had it */
-	uint64_t born;
+	bool stored;              /* a value of it was given to the store */
 	const char *name, *family;
 	enum metric_type type;
 	struct hist *hist;        /* the pending value of a histogram; memory is kept from scrape to scrape */
@@ -33,7 +32,7 @@ enum { REPORT_UP, REPORT_DURATION, REPORT_SAMPLES, N_REPORTS };
 
 struct ingest {
 	char *instance, *job;
-	uint64_t seed[2];
+	struct siphash_key hash_key;
 	struct series **chains;
 	size_t n_chains, n_series;
 	struct series *reports[N_REPORTS];
@@ -43,7 +42,9 @@ struct ingest {
 	struct pending *pending;
 	size_t n_pending, cap_pending;
 	size_t n_scraped, n_seen;
-	uint64_t dropped_duplicates;
+	size_t new_left;          /* series this target may still add to the store with this scrape */
+	size_t hist_bytes;        /* of the buckets of all series */
+	struct ingest_dropped dropped;
 	struct buffer key;        /* scratch */
 };
 
@@ -56,45 +57,15 @@ double ingest_stale_marker(void)
 	return v;
 }
 
-#define ROTL(x, b) (((x) << (b)) | ((x) >> (64 - (b))))
-
-static void sip_round(uint64_t v[4])
+static size_t hist_bytes(const struct hist *hist)
 {
-	v[0] += v[1]; v[1] = ROTL(v[1], 13); v[1] ^= v[0]; v[0] = ROTL(v[0], 32);
-	v[2] += v[3]; v[3] = ROTL(v[3], 16); v[3] ^= v[2];
-	v[0] += v[3]; v[3] = ROTL(v[3], 21); v[3] ^= v[0];
-	v[2] += v[1]; v[1] = ROTL(v[1], 17); v[1] ^= v[2]; v[2] = ROTL(v[2], 32);
+	return hist->cap * sizeof(hist->buckets[0]);
 }
 
-/* Aumasson and Bernstein, "SipHash: a fast short-input PRF" (2012), with 1 and 3 rounds. */
-static uint64_t siphash(const uint64_t seed[2], const char *data, size_t len)
-{
-	uint64_t v[4] = { seed[0] ^ 0x736f6d6570736575ULL, seed[1] ^ 0x646f72616e646f6dULL,
-			  seed[0] ^ 0x6c7967656e657261ULL, seed[1] ^ 0x7465646279746573ULL };
-	uint64_t m;
-	size_t i;
-
-	for (i = 0; i + 8 <= len; i += 8) {
-		memcpy(&m, data + i, 8);
-		v[3] ^= m;
-		sip_round(v);
-		v[0] ^= m;
-	}
-	m = (uint64_t)len << 56;
-	for (unsigned shift = 0; i < len; i++, shift += 8)
-		m |= (uint64_t)(unsigned char)data[i] << shift;
-	v[3] ^= m;
-	sip_round(v);
-	v[0] ^= m;
-	v[2] ^= 0xff;
-	for (int round = 0; round < 3; round++)
-		sip_round(v);
-	return v[0] ^ v[1] ^ v[2] ^ v[3];
-}
-
-static void series_free(struct series *s)
+static void series_free(struct ingest *in, struct series *s)
 {
 	if (s->hist) {
+		in->hist_bytes -= hist_bytes(s->hist);
 		hist_done(s->hist);
 		free(s->hist);
 	}
@@ -234,7 +205,6 @@ static int add_series(struct ingest *in, const struct exposition_sample *sample,
 	if (r < 0)
 		return r;
 	s->hash = hash;
-	s->born = in->scrape;
 	s->next = in->chains[hash & (in->n_chains - 1)];
 	in->chains[hash & (in->n_chains - 1)] = s;
 	in->n_series++;
@@ -242,20 +212,39 @@ static int add_series(struct ingest *in, const struct exposition_sample *sample,
 	return 0;
 }
 
+static bool too_long(const struct exposition_sample *sample)
+{
+	bool is = strlen(sample->name) > INGEST_TEXT_MAX;
+
+	for (size_t i = 0; i < sample->n_labels; i++)
+		is |= strlen(sample->labels[i].name) > INGEST_TEXT_MAX ||
+		      strlen(sample->labels[i].value) > INGEST_TEXT_MAX;
+	return is;
+}
+
+/* *ret_series NULL: a sample that is left out. */
 static int find_series(struct ingest *in, const struct exposition_sample *sample, struct series **ret_series)
 {
+	struct siphash sip;
 	uint64_t hash;
 
 	make_key(in, sample->name, sample->labels, sample->n_labels);
 	if (!buffer_ok(&in->key))
 		return -ENOMEM;
-	hash = siphash(in->seed, in->key.data, in->key.len);
+	siphash_begin(&sip, &in->hash_key);
+	siphash_add(&sip, in->key.data, in->key.len);
+	hash = siphash_end(&sip);
 	for (struct series *s = in->n_chains ? in->chains[hash & (in->n_chains - 1)] : NULL; s; s = s->next) {
 		if (s->hash == hash && s->key_len == in->key.len && memcmp(s->key, in->key.data, s->key_len) == 0) {
 			s->type = sample->type;
 			*ret_series = s;
 			return 0;
 		}
+	}
+	if (too_long(sample)) {
+		in->dropped.long_text++;
+		*ret_series = NULL;
+		return 0;
 	}
 	return add_series(in, sample, hash, ret_series);
 }
@@ -275,15 +264,23 @@ static int add_pending(struct ingest *in, struct series *s, double value, bool i
 	return 0;
 }
 
-static int keep_hist(struct series *s, const struct hist *hist)
+static int keep_hist(struct ingest *in, struct series *s, const struct hist *hist)
 {
+	size_t before;
+	int r;
+
 	if (!s->hist) {
 		s->hist = malloc(sizeof(*s->hist));
 		if (!s->hist)
 			return -ENOMEM;
 		hist_init(s->hist, hist->schema, hist->zero_threshold);
 	}
-	return hist_copy(s->hist, hist);
+	before = hist_bytes(s->hist);
+	r = hist_copy(s->hist, hist);
+	in->hist_bytes = in->hist_bytes - before + hist_bytes(s->hist);
+	if (r == 0 && in->hist_bytes > INGEST_HIST_BYTES)
+		return -EFBIG;
+	return r;
 }
 
 int ingest_new(const char *instance, const char *job, struct ingest **ret_ingest)
@@ -297,9 +294,8 @@ int ingest_new(const char *instance, const char *job, struct ingest **ret_ingest
 	buffer_init(&in->key);
 	in->instance = strdup(instance);
 	in->job = strdup(job);
-	/* Early at boot the kernel may have no entropy yet; then the clock and the address space have to do. */
-	if (getrandom(in->seed, sizeof(in->seed), GRND_NONBLOCK) != (ssize_t)sizeof(in->seed))
-		in->seed[0] = mono_now().ns ^ (uint64_t)(uintptr_t)in;
+	in->new_left = INGEST_SAMPLES_MAX;
+	siphash_key_new(&in->hash_key);
 	if (!in->instance || !in->job)
 		r = -ENOMEM;
 	for (int i = 0; r == 0 && i < N_REPORTS; i++)
@@ -322,7 +318,7 @@ void ingest_free(struct ingest *in)
 	for (size_t i = 0; i < in->n_chains; i++)
 		for (struct series *s = in->chains[i], *next; s; s = next) {
 			next = s->next;
-			series_free(s);
+			series_free(in, s);
 		}
 	free(in->chains);
 	free(in->pending);
@@ -338,6 +334,8 @@ void ingest_begin(struct ingest *in, int64_t t_ms)
 	in->scrape++;
 	in->t_ms = t_ms;
 	in->n_scraped = in->n_seen = 0;
+	if (in->new_left < INGEST_NEW_SERIES_MAX)
+		in->new_left = INGEST_NEW_SERIES_MAX;
 	/* A target's own copy of these is the duplicate. */
 	for (int i = 0; i < N_REPORTS; i++)
 		in->reports[i]->seen = in->scrape;
@@ -353,16 +351,16 @@ int ingest_sample(const struct exposition_sample *sample, void *ingest)
 		return -E2BIG;
 	in->n_scraped++;
 	r = find_series(in, sample, &s);
-	if (r < 0)
+	if (r < 0 || !s)
 		return r;
 	if (s->seen == in->scrape) {
-		in->dropped_duplicates++;
+		in->dropped.duplicate++;
 		return 0;
 	}
 	s->seen = in->scrape;
 	in->n_seen++;
 	if (sample->hist) {
-		r = keep_hist(s, sample->hist);
+		r = keep_hist(in, s, sample->hist);
 		if (r < 0)
 			return r;
 	}
@@ -389,7 +387,7 @@ static void end_series(struct ingest *in, bool all, bool reports_too)
 				continue;
 			}
 			/* Never stored: nothing to end. Without memory the series ends by the lookback instead. */
-			if (report || s->born != in->scrape)
+			if (report || s->stored)
 				(void)add_pending(in, s, ingest_stale_marker(), false);
 			*at = s->next;
 			s->next = in->ended;
@@ -440,15 +438,32 @@ size_t ingest_pending(const struct ingest *in)
 	return in->n_pending;
 }
 
-uint64_t ingest_dropped_duplicates(const struct ingest *in)
+const struct ingest_dropped *ingest_dropped(const struct ingest *in)
 {
-	return in->dropped_duplicates;
+	return &in->dropped;
 }
 
-int ingest_write(const struct ingest *in, struct store *store, struct error *ret_error)
+/* Whether the series may have its first sample stored. */
+static bool admit(struct ingest *in, struct series *s, struct store *store)
+{
+	if (s->stored || is_report(in, s) || store_has_series(store, s->name, s->labels, s->n_labels)) {
+		s->stored = true;
+	} else if (in->new_left > 0) {
+		in->new_left--;
+		s->stored = true;
+	}
+	return s->stored;
+}
+
+int ingest_write(struct ingest *in, struct store *store, struct error *ret_error)
 {
 	for (size_t i = 0; i < in->n_pending; i++) {
 		const struct pending *p = &in->pending[i];
+
+		if (!admit(in, p->series, store)) {
+			in->dropped.new_series++;
+			continue;
+		}
 		const struct store_sample sample = {
 			.name = p->series->name,
 			.type = p->series->type,
@@ -472,7 +487,7 @@ void ingest_clear(struct ingest *in)
 	in->n_pending = 0;
 	for (struct series *s = in->ended, *next; s; s = next) {
 		next = s->next;
-		series_free(s);
+		series_free(in, s);
 	}
 	in->ended = NULL;
 }

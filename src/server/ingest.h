@@ -20,6 +20,11 @@
 #include "server/store.h"
 
 #define INGEST_SAMPLES_MAX 100000 /* of one scrape; a classic agent at its default series budget has 20,000 */
+/* Series that the store does not know yet: as many as a whole scrape when a target is new, then this many per scrape, so
+ * that names which change all the time (a label with a time in it) cannot fill the store in a minute. */
+#define INGEST_NEW_SERIES_MAX 5000
+#define INGEST_HIST_BYTES (64u << 20) /* buckets in memory of all native histograms of a target */
+#define INGEST_TEXT_MAX 4096          /* bytes of a name or a label's value; regular expressions run over them */
 
 /* The value that ends a series in the store: Prometheus' stale NaN, told from others by its payload. */
 double ingest_stale_marker(void);
@@ -30,7 +35,7 @@ int ingest_new(const char *instance, const char *job, struct ingest **ret_ingest
 void ingest_free(struct ingest *ingest);
 
 void ingest_begin(struct ingest *ingest, int64_t t_ms);
-/* An exposition_sample_fn. -E2BIG beyond INGEST_SAMPLES_MAX, -ENOMEM. */
+/* An exposition_sample_fn. -E2BIG beyond INGEST_SAMPLES_MAX, -EFBIG beyond INGEST_HIST_BYTES, -ENOMEM. */
 int ingest_sample(const struct exposition_sample *sample, void *ingest);
 void ingest_accept(struct ingest *ingest); /* the scrape is good */
 void ingest_reject(struct ingest *ingest); /* it is not: end every series */
@@ -42,6 +47,8 @@ void ingest_stop(struct ingest *ingest, int64_t t_ms);
 
 size_t ingest_samples_scraped(const struct ingest *ingest); /* since ingest_begin */
 size_t ingest_pending(const struct ingest *ingest);
-uint64_t ingest_dropped_duplicates(const struct ingest *ingest); /* ever */
-int ingest_write(const struct ingest *ingest, struct store *store, struct error *ret_error); /* inside a transaction */
+/* Samples left out, ever: twice in one scrape; of a series beyond INGEST_NEW_SERIES_MAX; with a text beyond INGEST_TEXT_MAX. */
+struct ingest_dropped { uint64_t duplicate, new_series, long_text; };
+const struct ingest_dropped *ingest_dropped(const struct ingest *ingest);
+int ingest_write(struct ingest *ingest, struct store *store, struct error *ret_error); /* inside a transaction */
 void ingest_clear(struct ingest *ingest); /* what waited is stored, or lost with its tick */

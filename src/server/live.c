@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * See live.h. Three reference-counted layers: clients share sets (a list of
- * queries in the client's order), sets share queries. Each commit has a serial
- * number; what was evaluated or written for it carries the number, so that the
- * second user of it does nothing.
+ * queries in the client's order), sets share queries. At a commit first every
+ * query is evaluated, once, then every set's frame is written, once.
  */
 #include "server/live.h"
 #include <errno.h>
@@ -16,12 +15,16 @@
 #include "server/query.h"
 #include "server/scrape.h"
 
+#define LIVE_CHEAP_NS (LIVE_TIME_MAX_NS / 100)
+#define LIVE_TIME_MIN_NS (20 * NS_PER_MS)
+
 struct live_query {
 	struct live_query *next;
 	unsigned refs;
 	char *text;
 	struct query *query;
-	uint64_t serial;      /* of the commit that `json` is of */
+	bool cheap;           /* the last evaluation was */
+	uint64_t served;      /* number of the commit it had its last turn at */
 	struct buffer json;   /* "result":[...] or "error":"..." */
 };
 
@@ -45,7 +48,8 @@ struct live {
 	struct live_query *queries;
 	struct live_set *sets;
 	unsigned n_queries, n_clients;
-	uint64_t serial, frames;
+	uint64_t commits, frames, results_dropped;
+	mono_time evaluated;          /* when the queries were */
 	struct hist frame_duration;
 	struct buffer targets, frame; /* of the commit under way */
 };
@@ -293,21 +297,38 @@ void live_handle(struct http_request *request, struct live *live)
 	open_client(request, live, set_share(live, set));
 }
 
-static void evaluate(struct live *live, struct live_query *query, int64_t t_ms)
+static void write_error(struct buffer *out, const char *text)
 {
+	buffer_clear(out);
+	buffer_puts(out, "\"error\":");
+	json_text_string(out, text);
+}
+
+static void leave_out(struct live *live, struct live_query *query)
+{
+	live->results_dropped++;
+	write_error(&query->json, "there was no time for the query in this frame");
+}
+
+static void evaluate(struct live *live, struct live_query *query, int64_t t_ms, uint64_t time_ns)
+{
+	const struct query_options options = { .time_max_ns = time_ns,
+					       .lookback_ms = live->scrape ? scrape_lookback_ms(live->scrape) : 0 };
 	struct query_result result = { 0 };
 	struct error error = { "" };
 	struct buffer *out = &query->json;
+	int r;
 
-	if (query->serial == live->serial)
-		return;
-	query->serial = live->serial;
-	buffer_clear(out);
-	if (query_eval(query->query, live->store, t_ms, t_ms, 1, &result, &error) < 0) {
-		buffer_puts(out, "\"error\":");
-		json_text_string(out, error.text[0] ? error.text : "the query could not be evaluated");
+	r = query_eval(query->query, live->store, t_ms, t_ms, 1, &options, &result, &error);
+	if (r == -ETIME) {
+		leave_out(live, query);
 		return;
 	}
+	if (r < 0) {
+		write_error(out, error.text[0] ? error.text : "the query could not be evaluated");
+		return;
+	}
+	buffer_clear(out);
 	buffer_puts(out, "\"result\":[");
 	for (size_t i = 0, n = 0; i < result.n; i++) {
 		const struct query_series *s = &result.series[i];
@@ -322,6 +343,51 @@ static void evaluate(struct live *live, struct live_query *query, int64_t t_ms)
 	}
 	buffer_putc(out, ']');
 	query_result_done(&result);
+}
+
+/* The cheap ones first, so that an expensive one delays only others like it; then who has waited longest. */
+static int compare_turn(const void *a, const void *b)
+{
+	const struct live_query *x = *(struct live_query *const *)a, *y = *(struct live_query *const *)b;
+
+	if (x->cheap != y->cheap)
+		return x->cheap ? -1 : 1;
+	return x->served < y->served ? -1 : x->served > y->served;
+}
+
+/* As much as there was since the last time, within limits: when commits follow closely, at least half of the time is left
+ * for everything else. */
+static uint64_t time_for_all(const struct live *live, mono_time now)
+{
+	const uint64_t idle = mono_since_ns(now, live->evaluated);
+
+	return idle < LIVE_TIME_MIN_NS ? LIVE_TIME_MIN_NS : idle > LIVE_TIME_MAX_NS ? LIVE_TIME_MAX_NS : idle;
+}
+
+static void evaluate_all(struct live *live, int64_t t_ms)
+{
+	const mono_time start = mono_now();
+	const uint64_t most = time_for_all(live, start);
+	struct live_query *order[LIVE_DISTINCT_MAX];
+	size_t n = 0;
+
+	for (struct live_query *query = live->queries; query; query = query->next)
+		order[n++] = query;
+	qsort(order, n, sizeof(order[0]), compare_turn);
+	live->commits++;
+	for (size_t i = 0; i < n; i++) {
+		const mono_time before = mono_now();
+		const uint64_t used = mono_since_ns(before, start);
+
+		if (used >= most) {
+			leave_out(live, order[i]);
+			continue;
+		}
+		evaluate(live, order[i], t_ms, most - used);
+		order[i]->served = live->commits;
+		order[i]->cheap = mono_since_ns(mono_now(), before) < LIVE_CHEAP_NS;
+	}
+	live->evaluated = mono_now();
 }
 
 static void write_targets(struct live *live)
@@ -355,7 +421,6 @@ static void write_frame(struct live *live, const struct live_set *set, int64_t t
 	for (size_t i = 0; i < set->n; i++) {
 		const struct buffer *json = &set->queries[i]->json;
 
-		evaluate(live, set->queries[i], t_ms);
 		buffer_printf(out, "%s{\"query\":%zu,", i > 0 ? "," : "", i);
 		if (buffer_ok(json))
 			buffer_append(out, json->data, json->len);
@@ -376,7 +441,7 @@ void live_commit(int64_t t_ms, void *userdata)
 
 	if (!live->sets)
 		return;
-	live->serial++;
+	evaluate_all(live, t_ms);
 	write_targets(live);
 	for (struct live_set *set = live->sets; set; set = set->next) {
 		write_frame(live, set, t_ms);
@@ -396,5 +461,6 @@ void live_stats(const struct live *live, struct live_stats *ret_stats)
 	*ret_stats = (struct live_stats){.clients = live->n_clients,
 					 .queries = live->n_queries,
 					 .frames = live->frames,
+					 .results_dropped = live->results_dropped,
 					 .frame_duration = &live->frame_duration};
 }

@@ -11,10 +11,12 @@
  * evaluated; age_s is how old the newest data of a target is when the frame is
  * made. Whatever the number of browsers, a query text is parsed once and evaluated
  * once per commit, and the frame of one list of queries is written once. A slow
- * browser loses old frames (lib/http.h); it cannot slow a commit.
+ * browser loses old frames (lib/http.h); it cannot slow a commit. Queries for which
+ * there is no time in a frame have an error in it; the cheap ones come first.
  */
 #pragma once
 #include <stdint.h>
+#include "lib/clock.h"
 #include "lib/hist.h"
 #include "lib/http.h"
 #include "server/store.h"
@@ -22,6 +24,7 @@
 #define LIVE_QUERIES_MAX 64         /* of one browser */
 #define LIVE_DISTINCT_MAX 1024      /* query texts of all browsers: each costs one evaluation per commit */
 #define LIVE_QUEUE_FRAMES 8         /* per browser; older ones are of no use to a live view */
+#define LIVE_TIME_MAX_NS (200 * NS_PER_MS) /* for all queries of one commit; scrapes wait meanwhile */
 
 struct live;
 struct scrape;
@@ -32,5 +35,5 @@ void live_free(struct live *live);                              /* after http_cl
 void live_handle(struct http_request *request, struct live *live);
 void live_commit(int64_t t_ms, void *live); /* a scrape_commit_fn */
 
-struct live_stats { unsigned clients, queries; uint64_t frames; const struct hist *frame_duration; };
+struct live_stats { unsigned clients, queries; uint64_t frames, results_dropped; const struct hist *frame_duration; };
 void live_stats(const struct live *live, struct live_stats *ret_stats);

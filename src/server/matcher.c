@@ -18,8 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NODES_MAX 1000 /* a chain of that many optional ones takes glibc 10 MB */
-#define NESTED_MAX 5   /* ((x*)*)* is 3 */
+#define NODES_MAX 1000    /* letters and the like: a list of names has many */
+#define REPEATED_MAX 100 /* of them under a repetition, copies included: these cost memory and, per value, time */
+#define NESTED_MAX 5      /* ((x*)*)* is 3 */
 
 static int refuse(const char *text, const char *reason, struct error *ret_error)
 {
@@ -72,6 +73,7 @@ struct regex_cost {
 	struct cost group[MATCHER_REGEX_MAX + 1]; /* of each open group so far; [0]: of all */
 	struct cost last;                         /* of what a repetition would repeat */
 	size_t depth;
+	unsigned long repeated;
 };
 
 static void cost_item(struct regex_cost *c, struct cost item)
@@ -93,8 +95,11 @@ static void cost_repeat(struct regex_cost *c, unsigned long more)
 {
 	struct cost last = c->last;
 
-	c->group[c->depth].nodes -= last.nodes;
-	cost_item(c, (struct cost){ last.nodes * (1 + (more > NODES_MAX ? NODES_MAX : more)), last.nested + 1 });
+	last.nodes *= 1 + (more > NODES_MAX ? NODES_MAX : more);
+	last.nested++;
+	c->group[c->depth].nodes -= c->last.nodes;
+	c->repeated += last.nodes;
+	cost_item(c, last);
 }
 
 /* One step of the walk over the expression; NULL when there is nothing against it. */
@@ -139,7 +144,9 @@ static const char *walk_regex(struct regex_cost *c, const char **at)
 	}
 	if (c->group[c->depth].nested > NESTED_MAX)
 		return "its repetitions are nested too deeply";
-	return c->group[c->depth].nodes > NODES_MAX ? "it repeats too much" : NULL;
+	if (c->repeated > REPEATED_MAX)
+		return "it repeats too much";
+	return c->group[c->depth].nodes > NODES_MAX ? "it is too long" : NULL;
 }
 
 static int check_regex(const char *text, struct error *ret_error)
@@ -229,7 +236,7 @@ bool matcher_matches(const struct matcher_compiled *c, const char *value)
 
 int matcher_check(const struct matcher *matcher, struct error *ret_error)
 {
-	struct matcher_compiled *compiled;
+	struct matcher_compiled *compiled = NULL;
 	int r = matcher_compile(matcher, 1, &compiled, ret_error);
 
 	if (r == 0)

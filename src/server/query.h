@@ -11,18 +11,20 @@
  *   histogram_count(expr)  histogram_sum(expr)
  *   expr + - * / expr, number literals                   one-to-one on equal labels, or with a scalar
  *
- * Evaluation at a time t looks back QUERY_LOOKBACK_MS for instant selectors and ends at stale markers.
+ * Evaluation at a time t looks back for instant selectors (15 s unless told otherwise) and ends at stale markers.
  * rate extrapolates as Prometheus does; its window is closed at both ends, as in Prometheus 2.
  *
  * Different from Prometheus: regular expressions are POSIX extended; the quantile of a native histogram is the
  * geometric middle of its bucket (error bound of hist.h); what PromQL drops silently because it makes no sense for a
  * histogram (avg of histograms, arithmetic) is an error. by/without work in front of and behind the parentheses.
- * A query is bounded: steps, series, 256 MiB of samples, 10 s; its text: 16 KiB, 200 levels.
+ * A query is bounded: steps, series, 256 MiB of samples, 1 s (nothing else runs meanwhile); its text: 16 KiB, 200 levels.
  */
 #pragma once
+#include "lib/clock.h"
 #include "server/store.h"
 
 #define QUERY_LOOKBACK_MS 15000
+#define QUERY_TIME_MAX_NS (1000 * NS_PER_MS)
 #define QUERY_POINTS_MAX 11000 /* steps per series, as Prometheus */
 #define QUERY_SERIES_MAX 10000
 
@@ -45,7 +47,13 @@ struct query_series {
 struct query_result { struct query_series *series; size_t n; };
 void query_result_done(struct query_result *result);
 
-/* Evaluated at start, start + step, .. end (all ms); an instant query has start == end. -EINVAL for bad ranges or too
- * much, with a sentence. A result that is still a histogram is -EINVAL ("wrap it in histogram_quantile"). */
+struct query_options {
+	int64_t lookback_ms;  /* 0: QUERY_LOOKBACK_MS; to be longer than the gap between two scrapes */
+	uint64_t time_max_ns; /* 0: QUERY_TIME_MAX_NS */
+};
+
+/* Evaluated at start, start + step, .. end (all ms); an instant query has start == end. options may be NULL. -EINVAL for
+ * bad ranges or too much, -ETIME for too long, with a sentence. A result that is still a histogram is -EINVAL ("wrap it in
+ * histogram_quantile"). */
 int query_eval(const struct query *query, struct store *store, int64_t start_ms, int64_t end_ms, int64_t step_ms,
-	       struct query_result *ret_result, struct error *ret_error);
+	       const struct query_options *options, struct query_result *ret_result, struct error *ret_error);

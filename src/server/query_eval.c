@@ -18,6 +18,13 @@ int query_out_of_memory(struct evaluation *e)
 	return error_set_errno(e->error, -ENOMEM, "cannot evaluate the query");
 }
 
+int query_too_long(struct evaluation *e)
+{
+	return error_set(e->error, -ETIME,
+			 "the query takes longer than %llu ms; use a shorter time range, a longer step or fewer series",
+			 (unsigned long long)(e->time_max_ns / NS_PER_MS));
+}
+
 int query_check_limits(struct evaluation *e)
 {
 	if (e->bytes > QUERY_MEMORY_MAX)
@@ -25,11 +32,8 @@ int query_check_limits(struct evaluation *e)
 				 "the query needs too many samples (more than %u MiB); "
 				 "use a shorter time range, a longer step or fewer series",
 				 QUERY_MEMORY_MAX >> 20);
-	if (mono_since_ns(mono_now(), e->began) > QUERY_TIME_MAX_NS)
-		return error_set(
-		    e->error, -EINVAL,
-			"the query takes longer than %llu s; use a shorter time range, a longer step or fewer series",
-		    (unsigned long long)(QUERY_TIME_MAX_NS / NS_PER_SEC));
+	if (mono_now().ns > e->deadline.ns)
+		return query_too_long(e);
 	return 0;
 }
 
@@ -430,15 +434,20 @@ static int check_range(int64_t start_ms, int64_t end_ms, int64_t step_ms, struct
 }
 
 int query_eval(const struct query *query, struct store *store, int64_t start_ms, int64_t end_ms, int64_t step_ms,
-	       struct query_result *ret_result, struct error *ret_error)
+	       const struct query_options *options, struct query_result *ret_result, struct error *ret_error)
 {
 	struct evaluation e = { .store = store, .start_ms = start_ms, .end_ms = end_ms, .step_ms = 1, .n_steps = 1,
-				.began = mono_now(), .error = ret_error };
+				.lookback_ms = QUERY_LOOKBACK_MS, .time_max_ns = QUERY_TIME_MAX_NS, .error = ret_error };
 	struct plan *plan = NULL;
 	int r = check_range(start_ms, end_ms, step_ms, ret_error);
 
 	if (r < 0)
 		return r;
+	if (options && options->lookback_ms)
+		e.lookback_ms = options->lookback_ms;
+	if (options && options->time_max_ns)
+		e.time_max_ns = options->time_max_ns;
+	e.deadline = (mono_time){ mono_now().ns + e.time_max_ns };
 	if (end_ms > start_ms) {
 		e.step_ms = step_ms;
 		e.n_steps = (size_t)((end_ms - start_ms) / step_ms) + 1;

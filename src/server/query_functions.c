@@ -70,7 +70,7 @@ static int step_selector(struct evaluation *e, struct plan *p, int64_t t_ms)
 		struct cell *c = &p->cells[p->series_row[i]];
 		const struct sample *last;
 
-		slide(s, t_ms, QUERY_LOOKBACK_MS);
+		slide(s, t_ms, e->lookback_ms);
 		if (s->low == s->high)
 			continue;
 		last = &s->at[s->high - 1];

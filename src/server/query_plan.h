@@ -18,7 +18,6 @@
 
 #define QUERY_MEMORY_MAX (256u << 20) /* bytes of samples and result values */
 #define QUERY_ROWS_MAX 100000         /* over all nodes of one query */
-#define QUERY_TIME_MAX_NS (10 * NS_PER_SEC)
 
 /* The increase of a histogram over a window is whole counts; how they are extrapolated (and divided by the
  * window) concerns only their number and their sum, never a quantile, so those two are kept beside them. */
@@ -72,12 +71,15 @@ struct evaluation {
 	int64_t start_ms, end_ms, step_ms; /* step > 0 */
 	size_t n_steps;
 	size_t bytes, n_rows;              /* used of the limits */
-	mono_time began;
+	int64_t lookback_ms;
+	uint64_t time_max_ns;
+	mono_time deadline;
 	struct hist hist;                  /* scratch */
 	struct error *error;
 };
 
 int query_out_of_memory(struct evaluation *e);
+int query_too_long(struct evaluation *e);
 int query_check_limits(struct evaluation *e);
 int query_add_row(struct evaluation *e, struct rows *rows, const struct label *labels, size_t n, size_t *ret_row);
 

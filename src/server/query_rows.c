@@ -46,25 +46,20 @@ int label_set_compare(const struct label_set *a, const struct label_set *b)
 	return a->n < b->n ? -1 : a->n > b->n;
 }
 
-static uint32_t hash_string(uint32_t h, const char *s)
+static uint64_t hash_labels(const struct rows *rows, const struct label *labels, size_t n)
 {
-	do
-		h = (h ^ (unsigned char)*s) * 16777619u;
-	while (*s++);
-	return h;
-}
+	struct siphash sip;
 
-static uint32_t hash_labels(const struct label *labels, size_t n)
-{
-	uint32_t h = 2166136261u;
-
-	for (size_t i = 0; i < n; i++)
-		h = hash_string(hash_string(h, labels[i].name), labels[i].value);
-	return h ^ h >> 15;
+	siphash_begin(&sip, &rows->key);
+	for (size_t i = 0; i < n; i++) {
+		siphash_string(&sip, labels[i].name);
+		siphash_string(&sip, labels[i].value);
+	}
+	return siphash_end(&sip);
 }
 
 /* The slot of the row, or the free one where it would go. */
-static size_t find_slot(const struct rows *rows, uint32_t hash, const struct label *labels, size_t n)
+static size_t find_slot(const struct rows *rows, uint64_t hash, const struct label *labels, size_t n)
 {
 	const struct label_set wanted = { (struct label *)labels, n };
 	size_t slot = hash & (rows->n_slots - 1);
@@ -83,12 +78,14 @@ static int grow(struct rows *rows)
 {
 	size_t cap = rows->cap ? rows->cap * 2 : 16;
 	struct label_set *sets = reallocarray(rows->sets, cap, sizeof(*sets));
-	uint32_t *hashes;
+	uint64_t *hashes;
 	size_t *slots;
 
 	if (!sets)
 		return -ENOMEM;
 	rows->sets = sets;
+	if (!rows->n_slots)
+		siphash_key_new(&rows->key);
 	hashes = reallocarray(rows->hashes, cap, sizeof(*hashes));
 	if (!hashes)
 		return -ENOMEM;
@@ -112,7 +109,7 @@ static int grow(struct rows *rows)
 
 int rows_add(struct rows *rows, const struct label *labels, size_t n, size_t *ret_row)
 {
-	uint32_t hash = hash_labels(labels, n);
+	uint64_t hash;
 	size_t slot;
 	int r;
 
@@ -121,6 +118,7 @@ int rows_add(struct rows *rows, const struct label *labels, size_t n, size_t *re
 		if (r < 0)
 			return r;
 	}
+	hash = hash_labels(rows, labels, n);
 	slot = find_slot(rows, hash, labels, n);
 	if (!rows->slots[slot]) {
 		r = label_set_copy(&rows->sets[rows->n], labels, n);
@@ -135,7 +133,7 @@ int rows_add(struct rows *rows, const struct label *labels, size_t n, size_t *re
 
 size_t rows_find(const struct rows *rows, const struct label *labels, size_t n)
 {
-	return rows->n ? rows->slots[find_slot(rows, hash_labels(labels, n), labels, n)] - 1 : SIZE_MAX;
+	return rows->n ? rows->slots[find_slot(rows, hash_labels(rows, labels, n), labels, n)] - 1 : SIZE_MAX;
 }
 
 void rows_done(struct rows *rows)

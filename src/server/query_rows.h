@@ -7,6 +7,7 @@
 #pragma once
 #include <stdint.h>
 #include "lib/metric.h"
+#include "lib/siphash.h"
 
 /* One allocation holds the array and its strings. Sorted by name, "__name__" first. */
 struct label_set { struct label *labels; size_t n; };
@@ -17,7 +18,8 @@ int label_set_compare(const struct label_set *a, const struct label_set *b); /* 
 
 struct rows {
 	struct label_set *sets;
-	uint32_t *hashes;
+	struct siphash_key key; /* targets choose the labels */
+	uint64_t *hashes;
 	size_t n, cap;
 	size_t *slots; /* row + 1, 0: free; open addressing */
 	size_t n_slots; /* a power of two, or 0 */

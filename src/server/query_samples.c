@@ -147,7 +147,7 @@ static int on_point(const struct store_point *point, void *userdata)
 static int read_one(struct evaluation *e, struct samples *samples, uint64_t id, int64_t range_ms)
 {
 	struct reading rd = { .e = e, .samples = samples, .range_ms = range_ms, .before_ms = INT64_MIN };
-	int64_t window = range_ms ? range_ms : QUERY_LOOKBACK_MS;
+	int64_t window = range_ms ? range_ms : e->lookback_ms;
 	int r;
 
 	hist_init(&rd.total, HIST_SCHEMA, 0);
@@ -227,12 +227,14 @@ static int read_found(struct evaluation *e, struct plan *plan, const struct find
 
 int query_read_samples(struct evaluation *e, struct plan *plan, const struct node *selector, bool drop_name)
 {
-	int64_t range = selector->range_ms, window = range ? range : QUERY_LOOKBACK_MS;
+	int64_t range = selector->range_ms, window = range ? range : e->lookback_ms;
 	struct finding f = { .e = e };
 	int r;
 
-	r = store_select(e->store, selector->matchers, selector->n_matchers, e->start_ms - window, e->end_ms, on_series,
-			 &f, e->error);
+	r = store_select(e->store, selector->matchers, selector->n_matchers, e->start_ms - window, e->end_ms, e->deadline,
+			 on_series, &f, e->error);
+	if (r == -ETIME)
+		r = query_too_long(e);
 	if (f.n)
 		qsort(f.at, f.n, sizeof(*f.at), compare_found);
 	if (r == 0)

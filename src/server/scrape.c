@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See scrape.h. Owns the targets, the HTTP client they share, and the timer of
- * the next commit. The store is borrowed.
+ * See scrape.h. Owns the targets, the HTTP client they share, and the timers of
+ * the next commit and of the checkpoint after it. The store is borrowed.
  */
 #include "server/scrape.h"
 #include <errno.h>
@@ -9,9 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include "lib/log.h"
+#include "server/query.h"
 
 #define CONNECTIONS_MAX 1024
 #define SPACING_MAX_NS (100 * NS_PER_MS)
+#define CHECKPOINT_DELAY_NS (20 * NS_PER_MS) /* after a commit: its frames are out by then, the next scrape is not yet in */
 #define GOLDEN_RATIO 0.6180339887498949
 
 struct scrape {
@@ -27,11 +29,13 @@ struct scrape {
 	unsigned in_flight;
 	struct loop_timer *flush;
 	bool flush_armed;
+	struct loop_timer *checkpoint;
+	bool checkpoint_armed;
 	mono_time last_commit;
 	bool failing;
 	struct hist commit_duration;
 	uint64_t commits, commits_failed, samples_lost;
-	uint64_t duplicates_gone;    /* of targets that were removed */
+	struct ingest_dropped gone;  /* of targets that were removed */
 };
 
 static size_t pending(struct scrape *s, int64_t *ret_t_ms)
@@ -98,6 +102,18 @@ static void commit(struct scrape *s)
 	note_result(s, r, &error);
 	if (r == 0 && s->fn)
 		s->fn(t_ms, s->userdata);
+	/* What fn sends goes out in the loop's next iteration; it must not wait for the disk. Not armed anew by commits
+	 * that follow closely, which would put it off for ever. */
+	if (!s->checkpoint_armed && store_checkpoint_due(s->store))
+		s->checkpoint_armed = loop_timer_start(s->checkpoint, CHECKPOINT_DELAY_NS, 0) == 0;
+}
+
+static void on_checkpoint(struct loop_timer *timer, uint64_t missed, void *userdata)
+{
+	struct scrape *s = userdata;
+
+	s->checkpoint_armed = false;
+	store_checkpoint(s->store);
 }
 
 static void on_flush(struct loop_timer *timer, uint64_t missed, void *userdata)
@@ -157,6 +173,8 @@ int scrape_new(struct loop *loop, struct store *store, scrape_commit_fn fn, void
 	hist_init(&s->commit_duration, HIST_SCHEMA, 0);
 	r = loop_timer_new(loop, on_flush, s, &s->flush);
 	if (r == 0)
+		r = loop_timer_new(loop, on_checkpoint, s, &s->checkpoint);
+	if (r == 0)
 		r = fetch_new(loop, CONNECTIONS_MAX, &s->fetch);
 	if (r < 0) {
 		scrape_free(s);
@@ -176,6 +194,7 @@ void scrape_free(struct scrape *s)
 	free(s->targets);
 	fetch_free(s->fetch);
 	loop_timer_free(s->flush);
+	loop_timer_free(s->checkpoint);
 	hist_done(&s->commit_duration);
 	free(s);
 }
@@ -190,6 +209,16 @@ static struct target *find_target(const struct scrape *s, const struct scrape_ta
 	return NULL;
 }
 
+static int refuse_url(const struct scrape_target *t, struct error *ret_error)
+{
+	char *shown = fetch_url_shown(t->url);
+	int r = error_set(ret_error, -EINVAL, "the url of target `%s` must start with http:// or https://, but is `%s`",
+			  t->name, shown ? shown : "");
+
+	free(shown);
+	return r;
+}
+
 int scrape_check(const struct scrape_config *c, struct error *ret_error)
 {
 	if (c->n_targets > SCRAPE_TARGETS_MAX)
@@ -201,11 +230,9 @@ int scrape_check(const struct scrape_config *c, struct error *ret_error)
 		const struct scrape_target *t = &c->targets[i];
 
 		if (!*t->name)
-			return error_set(ret_error, -EINVAL, "a target has an empty name (url %s)", t->url);
+			return error_set(ret_error, -EINVAL, "target %zu has an empty name", i + 1);
 		if (strncmp(t->url, "http://", 7) != 0 && strncmp(t->url, "https://", 8) != 0)
-			return error_set(ret_error, -EINVAL,
-					 "the url of target `%s` must start with http:// or https://, but is `%s`",
-					 t->name, t->url);
+			return refuse_url(t, ret_error);
 		for (size_t j = 0; j < i; j++)
 			if (strcmp(c->targets[j].name, t->name) == 0)
 				return error_set(ret_error, -EINVAL,
@@ -230,6 +257,13 @@ static bool contains(struct target *const *targets, size_t n, const struct targe
 	return false;
 }
 
+static void add_dropped(struct ingest_dropped *to, const struct ingest_dropped *from)
+{
+	to->duplicate += from->duplicate;
+	to->new_series += from->new_series;
+	to->long_text += from->long_text;
+}
+
 /* From here on nothing can fail. */
 static void replace_targets(struct scrape *s, struct target **targets, const struct scrape_config *config)
 {
@@ -245,7 +279,7 @@ static void replace_targets(struct scrape *s, struct target **targets, const str
 	for (size_t i = 0; i < s->n_targets; i++) {
 		if (contains(targets, config->n_targets, s->targets[i]))
 			continue;
-		s->duplicates_gone += ingest_dropped_duplicates(target_ingest(s->targets[i]));
+		add_dropped(&s->gone, ingest_dropped(target_ingest(s->targets[i])));
 		target_free(s->targets[i]);
 	}
 	free(s->targets);
@@ -294,6 +328,13 @@ uint64_t scrape_interval_ns(const struct scrape *s)
 	return s->interval_ns;
 }
 
+int64_t scrape_lookback_ms(const struct scrape *s)
+{
+	const int64_t ms = (int64_t)(s->interval_ns / NS_PER_MS * 5 / 2);
+
+	return ms > QUERY_LOOKBACK_MS ? ms : QUERY_LOOKBACK_MS;
+}
+
 uint64_t scrape_timeout_ns(const struct scrape *s)
 {
 	return target_timeout_ns(s->interval_ns, s->timeout_ns);
@@ -313,8 +354,8 @@ void scrape_stats(const struct scrape *s, struct scrape_stats *ret_stats)
 {
 	*ret_stats = (struct scrape_stats){
 		.commits = s->commits, .commits_failed = s->commits_failed, .samples_lost = s->samples_lost,
-		.duplicates = s->duplicates_gone, .commit_duration = &s->commit_duration,
+		.dropped = s->gone, .commit_duration = &s->commit_duration,
 	};
 	for (size_t i = 0; i < s->n_targets; i++)
-		ret_stats->duplicates += ingest_dropped_duplicates(target_ingest(s->targets[i]));
+		add_dropped(&ret_stats->dropped, ingest_dropped(target_ingest(s->targets[i])));
 }

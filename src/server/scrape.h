@@ -43,13 +43,15 @@ int scrape_check(const struct scrape_config *config, struct error *ret_error);
 int scrape_configure(struct scrape *scrape, const struct scrape_config *config, struct error *ret_error);
 
 uint64_t scrape_interval_ns(const struct scrape *scrape);
+/* How far instant queries look back: over a scrape that fails or comes late, and what 15 s bridge at short intervals. */
+int64_t scrape_lookback_ms(const struct scrape *scrape);
 uint64_t scrape_timeout_ns(const struct scrape *scrape); /* the effective one */
 size_t scrape_count(const struct scrape *scrape);
 void scrape_info(const struct scrape *scrape, size_t index, struct target_info *ret_info);
 
 struct scrape_stats {
 	uint64_t commits, commits_failed, samples_lost; /* lost: with a failed commit */
-	uint64_t duplicates;                            /* samples left out, of all targets ever */
+	struct ingest_dropped dropped;                  /* samples left out, of all targets ever */
 	const struct hist *commit_duration; /* borrowed */
 };
 void scrape_stats(const struct scrape *scrape, struct scrape_stats *ret_stats);

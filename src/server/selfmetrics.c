@@ -17,8 +17,8 @@
 enum family {
 	BUILD_INFO, SCRAPES, SCRAPES_SKIPPED, SCRAPES_LATE, TARGET_UP, PHASE_LOCKED, SAMPLES_STORED, SAMPLES_DROPPED,
 	TICKS, TICKS_FAILED, COMMIT_DURATION, STORE_BYTES, STORE_SERIES, STORE_EXPIRED, CHECKPOINTS_FAILED,
-	HTTP_REQUESTS, HTTP_ERRORS, HTTP_REFUSED, HTTP_CONNECTIONS, LIVE_STREAMS, LIVE_QUERIES, LIVE_FRAMES,
-	LIVE_FRAMES_DROPPED, LIVE_DURATION, RELOADS, RELOADS_FAILED, RELOAD_OK,
+	HTTP_REQUESTS, HTTP_ERRORS, HTTP_REFUSED, HTTP_ANSWERS_DROPPED, HTTP_UNSENT, HTTP_CONNECTIONS, LIVE_STREAMS,
+	LIVE_QUERIES, LIVE_FRAMES, LIVE_FRAMES_DROPPED, LIVE_RESULTS_DROPPED, LIVE_DURATION, RELOADS, RELOADS_FAILED, RELOAD_OK,
 	N_FAMILIES,
 };
 
@@ -39,7 +39,9 @@ static const struct metric_family families[N_FAMILIES] = {
 	[PHASE_LOCKED] = GAUGE("netsonde_server_target_phase_locked", NULL, "1 when scrapes follow the commits of the agent."),
 	[SAMPLES_STORED] = COUNTER("netsonde_server_samples_stored_total", NULL, "Samples committed to the database."),
 	[SAMPLES_DROPPED] = COUNTER("netsonde_server_samples_dropped_total", NULL,
-				    "Samples not stored: twice in one exposition, or in a tick that could not be committed."),
+				    "Samples not stored, by reason: duplicate (twice in one exposition), long_text (a name or "
+				    "label beyond the limit), new_series (a target adds series too fast), series_limit (the "
+				    "database has as many series as it can), tick_failed (could not be committed)."),
 	[TICKS] = COUNTER("netsonde_server_ticks_total", NULL, "Transactions committed to the database."),
 	[TICKS_FAILED] = COUNTER("netsonde_server_ticks_failed_total", NULL, "Transactions that failed; their samples are lost."),
 	[COMMIT_DURATION] = DURATION("netsonde_server_commit_duration_seconds", "Time to store one tick."),
@@ -51,12 +53,18 @@ static const struct metric_family families[N_FAMILIES] = {
 	[HTTP_REQUESTS] = COUNTER("netsonde_server_http_requests_total", NULL, "HTTP requests received."),
 	[HTTP_ERRORS] = COUNTER("netsonde_server_http_errors_total", NULL, "HTTP requests answered with 5xx."),
 	[HTTP_REFUSED] = COUNTER("netsonde_server_http_refused_total", NULL, "HTTP connections and requests refused by a limit."),
+	[HTTP_ANSWERS_DROPPED] = COUNTER("netsonde_server_http_answers_dropped_total", NULL,
+					 "Answers not or not wholly sent, by reason: memory (too much waits for slow clients), "
+					 "slow (the client did not fetch it in time)."),
+	[HTTP_UNSENT] = GAUGE("netsonde_server_http_unsent_bytes", "bytes", "Bytes that clients have not fetched yet."),
 	[HTTP_CONNECTIONS] = GAUGE("netsonde_server_http_connections", NULL, "Open HTTP connections."),
 	[LIVE_STREAMS] = GAUGE("netsonde_server_live_streams", NULL, "Browsers on the live stream."),
 	[LIVE_QUERIES] = GAUGE("netsonde_server_live_queries", NULL, "Different queries evaluated for the live stream."),
 	[LIVE_FRAMES] = COUNTER("netsonde_server_live_frames_total", NULL, "Frames given to live streams."),
 	[LIVE_FRAMES_DROPPED] = COUNTER("netsonde_server_live_frames_dropped_total", NULL,
 					"Frames a browser was too slow for; the oldest go first."),
+	[LIVE_RESULTS_DROPPED] = COUNTER("netsonde_server_live_results_dropped_total", NULL,
+					 "Query results that a frame has an error for because its time was over."),
 	[LIVE_DURATION] = DURATION("netsonde_server_live_duration_seconds", "Time to evaluate and write all frames of one commit."),
 	[RELOADS] = COUNTER("netsonde_server_reloads_total", NULL, "Reloads of the configuration asked for."),
 	[RELOADS_FAILED] = COUNTER("netsonde_server_reloads_failed_total", NULL, "Reloads refused because of an error."),
@@ -67,6 +75,11 @@ static void plain(struct exposition *e, enum family family, double value)
 {
 	exposition_family(e, &families[family]);
 	exposition_value(e, NULL, 0, value);
+}
+
+static void by_reason(struct exposition *e, const char *reason, uint64_t value)
+{
+	exposition_value(e, &(struct label){ "reason", reason }, 1, (double)value);
 }
 
 static void duration(struct exposition *e, enum family family, const struct hist *hist)
@@ -121,8 +134,11 @@ static void write_store(struct exposition *e, struct server *server)
 	store_stats(server->store, &store);
 	plain(e, SAMPLES_STORED, (double)store.samples_appended);
 	exposition_family(e, &families[SAMPLES_DROPPED]);
-	exposition_value(e, &(struct label){ "reason", "duplicate" }, 1, (double)(stats.duplicates + store.samples_duplicate));
-	exposition_value(e, &(struct label){ "reason", "tick_failed" }, 1, (double)stats.samples_lost);
+	by_reason(e, "duplicate", stats.dropped.duplicate + store.samples_duplicate);
+	by_reason(e, "long_text", stats.dropped.long_text);
+	by_reason(e, "new_series", stats.dropped.new_series);
+	by_reason(e, "series_limit", store.samples_over_limit);
+	by_reason(e, "tick_failed", stats.samples_lost);
 	plain(e, TICKS, (double)stats.commits);
 	plain(e, TICKS_FAILED, (double)stats.commits_failed);
 	duration(e, COMMIT_DURATION, stats.commit_duration);
@@ -142,11 +158,16 @@ static void write_http(struct exposition *e, const struct server *server)
 	plain(e, HTTP_REQUESTS, (double)http.requests);
 	plain(e, HTTP_ERRORS, (double)http.errors);
 	plain(e, HTTP_REFUSED, (double)http.refused);
+	exposition_family(e, &families[HTTP_ANSWERS_DROPPED]);
+	by_reason(e, "memory", http.answers_refused);
+	by_reason(e, "slow", http.answers_cut);
+	plain(e, HTTP_UNSENT, (double)(http.unsent_answers + http.unsent_streams));
 	plain(e, HTTP_CONNECTIONS, http.connections);
 	plain(e, LIVE_STREAMS, live.clients);
 	plain(e, LIVE_QUERIES, live.queries);
 	plain(e, LIVE_FRAMES, (double)live.frames);
 	plain(e, LIVE_FRAMES_DROPPED, (double)http.stream_frames_dropped);
+	plain(e, LIVE_RESULTS_DROPPED, (double)live.results_dropped);
 	duration(e, LIVE_DURATION, live.frame_duration);
 	plain(e, RELOADS, (double)server->reloads);
 	plain(e, RELOADS_FAILED, (double)server->reloads_failed);
@@ -170,6 +191,7 @@ void selfmetrics_handle(struct http_request *request, void *userdata)
 {
 	struct server *server = userdata;
 	const enum exposition_format format = exposition_negotiate(http_request_header(request, "Accept"));
+	struct http_response response = { .status = 200, .content_type = exposition_content_type(format), .owned = true };
 	struct buffer out = BUFFER_INIT;
 	struct exposition e;
 
@@ -180,10 +202,9 @@ void selfmetrics_handle(struct http_request *request, void *userdata)
 	write_store(&e, server);
 	write_http(&e, server);
 	write_process(&e, server->process);
-	if (exposition_end(&e) < 0)
+	if (exposition_end(&e) < 0 || !(response.data = buffer_steal(&out, &response.len)))
 		http_respond_text(request, 503, "out of memory");
 	else
-		http_respond(request, &(struct http_response){ .status = 200, .content_type = exposition_content_type(format),
-			.data = out.data, .len = out.len });
+		http_respond(request, &response);
 	buffer_done(&out);
 }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include "lib/fetch.h"
 #include "lib/log.h"
 #include "lib/process.h"
 #include "server/api.h"
@@ -31,6 +32,8 @@
 #define EXPIRE_PERIOD_NS (10 * NS_PER_SEC)
 #define EXPIRE_PAUSE_NS (20 * NS_PER_MS) /* between two steps of one pass: scrapes and requests come in between */
 #define EXPIRE_ROWS 2000                 /* a few ms of work */
+#define EXPIRE_CATCH_UP 10               /* how much faster than time the age of samples grows after the clock stepped */
+#define EXPIRE_START_MS (3600 * 1000)    /* beyond the newest sample of a database that is opened */
 
 static void on_live(struct http_request *request, void *userdata)
 {
@@ -96,6 +99,15 @@ static void fill_routes(struct server *s)
 	memcpy(s->routes, routes, sizeof(routes));
 }
 
+static int refuse_target(const char *text, struct error *ret_error)
+{
+	char *shown = fetch_url_shown(text); /* without a password that is in it */
+	int r = error_set(ret_error, -EINVAL, "--target wants NAME=URL, but got `%s`", shown ? shown : "");
+
+	free(shown);
+	return r;
+}
+
 static int check_options(const struct server_options *o, struct error *ret_error)
 {
 	if (o->telemetry_path[0] != '/' || strchr(o->telemetry_path, '*'))
@@ -105,7 +117,7 @@ static int check_options(const struct server_options *o, struct error *ret_error
 		const char *equals = strchr(o->targets[i], '=');
 
 		if (!equals || equals == o->targets[i])
-			return error_set(ret_error, -EINVAL, "--target wants NAME=URL, but got `%s`", o->targets[i]);
+			return refuse_target(o->targets[i], ret_error);
 	}
 	return 0;
 }
@@ -216,19 +228,45 @@ static void on_hup(struct loop_signal *sig, int signum, void *userdata)
 	(void)server_reload(userdata, NULL);
 }
 
+/* The time by which samples are old. Never later than the clock; and when that steps forward (by mistake, say, by a year)
+ * this goes after it ten times as fast as time, so that a mistake can be put right before the history is gone. */
+static int64_t expire_time_ms(struct server *s)
+{
+	const int64_t wall = wall_ms(wall_now());
+	const mono_time now = mono_now();
+	const uint64_t passed_ms = mono_since_ns(now, s->expire_looked) / NS_PER_MS;
+
+	s->expire_ms += (int64_t)(passed_ms * EXPIRE_CATCH_UP);
+	if (s->expire_ms > wall)
+		s->expire_ms = wall;
+	s->expire_looked = now;
+	return s->expire_ms;
+}
+
+/* Before the first scrape, whose time may be wrong. */
+static void start_expire_time(struct server *s)
+{
+	const int64_t newest = store_newest_ms(s->store, "up");
+
+	s->expire_ms = newest == INT64_MIN ? wall_ms(wall_now()) : newest + EXPIRE_START_MS;
+	s->expire_looked = mono_now();
+}
+
 static void on_expire(struct loop_timer *timer, uint64_t missed, void *userdata)
 {
 	struct server *s = userdata;
 	const int64_t keep_ms = (int64_t)(s->settings.server.store.retention_raw_ns / NS_PER_MS);
 	struct error error = { "" };
+	const int64_t now_ms = expire_time_ms(s);
+	bool more = false;
 	int64_t n = 0;
 
 	if (keep_ms > 0)
-		n = store_expire(s->store, wall_ms(wall_now()) - keep_ms, EXPIRE_ROWS, &error);
+		n = store_expire(s->store, now_ms - keep_ms, EXPIRE_ROWS, &more, &error);
 	if (n < 0 && !s->expire_failing)
 		log_error("cannot delete old samples; trying again", "error", error.text, NULL);
 	s->expire_failing = n < 0;
-	(void)loop_timer_start(s->expire, n >= EXPIRE_ROWS ? EXPIRE_PAUSE_NS : EXPIRE_PERIOD_NS, 0);
+	(void)loop_timer_start(s->expire, more ? EXPIRE_PAUSE_NS : EXPIRE_PERIOD_NS, 0);
 }
 
 /* Each target and each browser is a descriptor; the usual soft limit of 1024 is for programs that use select(). */
@@ -266,7 +304,7 @@ static int start_privileged(struct server *s, struct error *ret_error)
 {
 	const struct http_options http = {
 		.listen = s->options->listen, .n_listen = s->options->n_listen, .routes = s->routes, .userdata = s,
-		.content_security_policy = CONTENT_SECURITY_POLICY,
+		.content_security_policy = CONTENT_SECURITY_POLICY, .own_site_path = "/api/",
 	};
 	int r;
 
@@ -308,6 +346,7 @@ static int start_unprivileged(struct server *s, struct error *ret_error)
 
 	if (r < 0)
 		return r;
+	start_expire_time(s);
 	r = live_new(s->store, &s->live);
 	if (r < 0)
 		return error_set(ret_error, r, "out of memory");

@@ -43,6 +43,8 @@ struct server {
 	struct live *live;
 	struct scrape *scrape;
 	struct loop_timer *expire;
+	int64_t expire_ms;                 /* samples are old by this time, and it was looked at then */
+	mono_time expire_looked;
 	struct loop_signal *signals[3];
 	uint64_t reloads, reloads_failed;
 	bool reload_ok;                    /* the last one, or the start */

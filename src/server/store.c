@@ -9,7 +9,7 @@
  * close; whoever gets the lock therefore looks whether the name still leads to
  * what it locked.
  *
- * Checkpoints are ours (automatic ones are off): after a commit, when the last
+ * Checkpoints are ours (automatic ones are off): they are due when the last
  * one is STORE_CHECKPOINT_NS old or the log has grown to STORE_WAL_BYTES. With
  * synchronous=NORMAL that is when bytes are forced to the disk; a commit itself
  * only hands them to the kernel.
@@ -202,6 +202,7 @@ static int prepare(struct store *s, struct error *ret_error)
 				      " (SELECT t FROM sample WHERE series = ?1 AND t < ?2 ORDER BY t LIMIT ?3)" },
 		{ &s->expire_series, "DELETE FROM series WHERE id = ?1" },
 		{ &s->first_sample, "SELECT min(t) FROM sample WHERE series = ?1" },
+		{ &s->last_sample, "SELECT max(t) FROM sample WHERE series = ?1" },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -277,6 +278,8 @@ int store_open(const char *path, struct store **ret_store, struct error *ret_err
 	if (!s)
 		return error_set_errno(ret_error, -ENOMEM, "cannot open database %s", path);
 	s->lock_fd = -1;
+	s->series_max = STORE_SERIES_MAX;
+	siphash_key_new(&s->hash_key);
 	s->checkpointed = mono_now();
 	r = open_store(s, path, ret_error);
 	if (r < 0) {

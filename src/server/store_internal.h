@@ -20,6 +20,7 @@
 #include <sys/types.h>
 #include "lib/buffer.h"
 #include "lib/clock.h"
+#include "lib/siphash.h"
 #include "server/store.h"
 
 #define STORE_APPLICATION_ID 0x4e534442 /* "NSDB" */
@@ -32,7 +33,7 @@ struct series {
 	struct series *next;       /* in its hash chain */
 	int64_t id;
 	int64_t first_t_ms;        /* no sample is older than this; INT64_MIN when not known yet */
-	uint32_t hash;
+	uint64_t hash;
 	enum metric_type type, committed_type;
 	const char *name;          /* this and the labels' strings are in the same allocation */
 	size_t n_labels;
@@ -47,16 +48,18 @@ struct store {
 	sqlite3_stmt *begin, *commit, *rollback;
 	sqlite3_stmt *add_series, *set_type, *add_sample;
 	sqlite3_stmt *read, *any;
-	sqlite3_stmt *expire_samples, *expire_series, *first_sample;
+	sqlite3_stmt *expire_samples, *expire_series, *first_sample, *last_sample;
 
 	struct series **series;    /* in order of arrival */
 	size_t n_series, cap_series;
 	struct series **chains;
 	size_t n_chains;           /* a power of two */
+	struct siphash_key hash_key;
 
 	bool in_tick, types_changed, reading;
 	size_t tick_n_series;      /* n_series when the tick began */
-	uint64_t tick_appended, tick_duplicate;
+	uint64_t tick_appended, tick_duplicate, tick_over_limit;
+	size_t series_max;         /* STORE_SERIES_MAX but in tests */
 	struct buffer blob;
 	size_t expire_next;        /* index into series */
 
@@ -79,6 +82,7 @@ int store_schema_check(struct store *store, off_t size, struct error *ret_error)
 int store_schema_migrate(struct store *store, const struct store_migration *steps, int version,
 			 struct error *ret_error);
 int store_schema_upgrade(struct store *store, struct error *ret_error);
+extern const char store_touch_sql[]; /* writes one page and changes nothing */
 int store_pragma_int(sqlite3 *db, const char *sql, int64_t *ret_value); /* an SQLite result */
 
 /* store_series.c */

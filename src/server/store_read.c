@@ -45,7 +45,7 @@ static int has_samples(struct store *s, const struct series *series, int64_t fro
 }
 
 int store_select(struct store *s, const struct matcher *matchers, size_t n_matchers, int64_t from_ms, int64_t to_ms,
-		 int (*fn)(const struct store_series *series, void *userdata), void *userdata, struct error *ret_error)
+		 mono_time deadline, int (*fn)(const struct store_series *series, void *userdata), void *userdata, struct error *ret_error)
 {
 	struct matcher_compiled *compiled;
 	int r = matcher_compile(matchers, n_matchers, &compiled, ret_error);
@@ -55,6 +55,10 @@ int store_select(struct store *s, const struct matcher *matchers, size_t n_match
 	for (size_t i = 0; r == 0 && i < s->n_series; i++) {
 		const struct series *series = s->series[i];
 
+		if (mono_now().ns > deadline.ns) {
+			r = error_set(ret_error, -ETIME, "it takes too long to look through %zu series", s->n_series);
+			break;
+		}
 		if (!series_matches(series, compiled, n_matchers))
 			continue;
 		r = has_samples(s, series, from_ms, to_ms, ret_error);
@@ -125,4 +129,21 @@ int store_read(struct store *s, uint64_t series_id, int64_t from_ms, int64_t to_
 	hist_done(&hist);
 	s->reading = false;
 	return r;
+}
+
+int64_t store_newest_ms(struct store *s, const char *name)
+{
+	int64_t newest = INT64_MIN;
+
+	for (size_t i = 0; i < s->n_series; i++) {
+		if (strcmp(s->series[i]->name, name))
+			continue;
+		sqlite3_bind_int64(s->last_sample, 1, s->series[i]->id);
+		if (sqlite3_step(s->last_sample) == SQLITE_ROW &&
+		    sqlite3_column_type(s->last_sample, 0) != SQLITE_NULL &&
+		    sqlite3_column_int64(s->last_sample, 0) > newest)
+			newest = sqlite3_column_int64(s->last_sample, 0);
+		sqlite3_reset(s->last_sample);
+	}
+	return newest;
 }

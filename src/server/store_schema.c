@@ -54,6 +54,10 @@ static const char schema_sql[] =
 	" sample.t AS t_ms"
 	" FROM sample JOIN series ON series.id = sample.series;";
 
+#define TEXT(number) TEXT_OF(number)
+#define TEXT_OF(number) #number
+const char store_touch_sql[] = "PRAGMA user_version = " TEXT(STORE_VERSION);
+
 /* One row per old version; the first takes version 1 to 2. There has been only version 1 so far. */
 static const struct store_migration migrations[STORE_VERSION] = { 0 };
 

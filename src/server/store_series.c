@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The in-memory index of all series: a hash table with chains from (name,
- * sorted labels) to the series' row. Only here are labels turned into the JSON
+ * sorted labels) to the series' row, with a secret in the hash, since targets
+ * choose the names (lib/siphash.h). Only here are labels turned into the JSON
  * text of the table and back. The text is canonical (compact, keys sorted), so
  * the UNIQUE index on it keeps one row per series.
  */
@@ -34,22 +35,17 @@ static enum metric_type type_from_text(const char *text)
 	return METRIC_UNKNOWN;
 }
 
-/* FNV-1a over the string and its NUL, so that ("ab","c") and ("a","bc") differ. */
-static uint32_t hash_string(uint32_t h, const char *s)
+static uint64_t hash_key(const struct store *store, const char *name, const struct label *labels, size_t n_labels)
 {
-	do
-		h = (h ^ (unsigned char)*s) * 16777619u;
-	while (*s++);
-	return h;
-}
+	struct siphash sip;
 
-static uint32_t hash_key(const char *name, const struct label *labels, size_t n_labels)
-{
-	uint32_t h = hash_string(2166136261u, name);
-
-	for (size_t i = 0; i < n_labels; i++)
-		h = hash_string(hash_string(h, labels[i].name), labels[i].value);
-	return h ^ h >> 15;
+	siphash_begin(&sip, &store->hash_key);
+	siphash_string(&sip, name);
+	for (size_t i = 0; i < n_labels; i++) {
+		siphash_string(&sip, labels[i].name);
+		siphash_string(&sip, labels[i].value);
+	}
+	return siphash_end(&sip);
 }
 
 static bool series_is(const struct series *s, const char *name, const struct label *labels, size_t n_labels)
@@ -64,7 +60,7 @@ static bool series_is(const struct series *s, const char *name, const struct lab
 
 struct series *series_find(struct store *store, const char *name, const struct label *labels, size_t n_labels)
 {
-	uint32_t hash = hash_key(name, labels, n_labels);
+	uint64_t hash = hash_key(store, name, labels, n_labels);
 
 	if (!store->n_chains)
 		return NULL;
@@ -131,7 +127,7 @@ int series_insert(struct store *store, int64_t id, const char *name, enum metric
 	s->id = id;
 	s->first_t_ms = INT64_MIN;
 	s->type = s->committed_type = type;
-	s->hash = hash_key(name, labels, n_labels);
+	s->hash = hash_key(store, name, labels, n_labels);
 	s->name = put_string(&at, name);
 	s->n_labels = n_labels;
 	for (size_t i = 0; i < n_labels; i++) {

@@ -34,7 +34,7 @@ int store_begin(struct store *s, struct error *ret_error)
 	}
 	s->in_tick = true;
 	s->tick_n_series = s->n_series;
-	s->tick_appended = s->tick_duplicate = 0;
+	s->tick_appended = s->tick_duplicate = s->tick_over_limit = 0;
 	return 0;
 }
 
@@ -151,6 +151,11 @@ static int add_sample(struct store *s, const struct store_sample *sample, struct
 	return SQLITE_OK;
 }
 
+bool store_has_series(struct store *s, const char *name, const struct label *labels, size_t n_labels)
+{
+	return series_find(s, name, labels, n_labels) != NULL;
+}
+
 int store_append(struct store *s, const struct store_sample *sample, struct error *ret_error)
 {
 	struct series *series;
@@ -158,6 +163,10 @@ int store_append(struct store *s, const struct store_sample *sample, struct erro
 
 	assert(s->in_tick);
 	series = series_find(s, sample->name, sample->labels, sample->n_labels);
+	if (!series && s->n_series >= s->series_max) {
+		s->tick_over_limit++;
+		return 0;
+	}
 	if (!series)
 		rc = add_series(s, sample, &series);
 	else if (series->type != sample->type && sample->type != METRIC_UNKNOWN &&
@@ -179,20 +188,25 @@ int store_append(struct store *s, const struct store_sample *sample, struct erro
 	return error_set_errno(ret_error, rc, "cannot write to database %s", s->path);
 }
 
-/* A failed checkpoint loses nothing: the log keeps growing and the next one tries again. */
-static void checkpoint(struct store *s)
+bool store_checkpoint_due(const struct store *s)
 {
-	mono_time now = mono_now();
-	uint64_t age = mono_since_ns(now, s->checkpointed);
+	uint64_t age = mono_since_ns(mono_now(), s->checkpointed);
 	bool large = s->wal_pages >= STORE_WAL_BYTES / STORE_PAGE_BYTES && age >= NS_PER_SEC;
 
-	if (age < STORE_CHECKPOINT_NS && !large)
-		return;
-	s->checkpointed = now;
+	return age >= STORE_CHECKPOINT_NS || large;
+}
+
+/* A failed checkpoint loses nothing: the log keeps growing and the next one tries again. */
+void store_checkpoint(struct store *s)
+{
+	assert(!s->in_tick && !s->reading);
+	s->checkpointed = mono_now();
 	if (sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL) == SQLITE_OK)
 		s->stats.checkpoints++;
 	else
 		s->stats.checkpoints_failed++;
+	/* The first write after it begins the log anew and waits for the disk too. Let that not be the next tick. */
+	sqlite3_exec(s->db, store_touch_sql, NULL, NULL, NULL);
 }
 
 int store_commit(struct store *s, struct error *ret_error)
@@ -210,7 +224,7 @@ int store_commit(struct store *s, struct error *ret_error)
 	s->stats.ticks_committed++;
 	s->stats.samples_appended += s->tick_appended;
 	s->stats.samples_duplicate += s->tick_duplicate;
-	checkpoint(s);
+	s->stats.samples_over_limit += s->tick_over_limit;
 	return 0;
 }
 
@@ -255,27 +269,27 @@ static void forget_gone(struct store *s)
 	s->n_series = kept;
 }
 
-int64_t store_expire(struct store *s, int64_t before_ms, int64_t max_rows, struct error *ret_error)
+int64_t store_expire(struct store *s, int64_t before_ms, int64_t max_rows, bool *ret_more, struct error *ret_error)
 {
-	struct series **gone = NULL;
-	size_t n_gone = 0, start = s->expire_next, looked;
+	struct series *gone[STORE_EXPIRE_SERIES];
+	size_t n_gone = 0, start = s->expire_next, passed, looked = 0;
 	int64_t total = 0;
 	int rc;
 
 	assert(!s->in_tick && !s->reading);
+	*ret_more = false;
 	if (!s->n_series || max_rows <= 0)
 		return 0;
-	gone = calloc(s->n_series, sizeof(*gone));
-	if (!gone)
-		return error_set_errno(ret_error, -ENOMEM, "cannot expire samples of database %s", s->path);
 	rc = store_run(s, s->begin);
-	for (looked = 0; rc == SQLITE_OK && looked < s->n_series && total < max_rows; looked++) {
-		struct series *series = s->series[(start + looked) % s->n_series];
+	for (passed = 0; rc == SQLITE_OK && passed < s->n_series && total < max_rows && looked < STORE_EXPIRE_SERIES;
+	     passed++) {
+		struct series *series = s->series[(start + passed) % s->n_series];
 		int64_t rows = 0;
 		bool empty = false;
 
 		if (series->first_t_ms >= before_ms)
 			continue;
+		looked++;
 		rc = expire_one(s, series, before_ms, max_rows - total, &rows, &empty);
 		total += rows;
 		if (empty)
@@ -284,8 +298,9 @@ int64_t store_expire(struct store *s, int64_t before_ms, int64_t max_rows, struc
 	if (rc == SQLITE_OK)
 		rc = store_run(s, s->commit);
 	if (rc == SQLITE_OK) {
+		*ret_more = total == max_rows || looked == STORE_EXPIRE_SERIES;
 		/* A series that was cut short by max_rows is first in the next step. */
-		s->expire_next = looked ? (start + looked - 1) % s->n_series : start;
+		s->expire_next = passed ? (start + passed - 1) % s->n_series : start;
 		for (size_t i = 0; i < n_gone; i++)
 			gone[i]->id = 0;
 		if (n_gone)
@@ -298,6 +313,5 @@ int64_t store_expire(struct store *s, int64_t before_ms, int64_t max_rows, struc
 		for (size_t i = 0; i < s->n_series; i++)
 			s->series[i]->first_t_ms = INT64_MIN;
 	}
-	free(gone);
 	return total;
 }

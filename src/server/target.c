@@ -19,7 +19,7 @@
 #define LATE_FLOOR_NS (20 * NS_PER_MS)
 
 struct target {
-	char *name, *url;
+	char *name, *url, *shown_url; /* shown: without the password */
 	struct fetch *fetch;
 	struct loop_timer *timer;
 	struct fetch_job *job;      /* NULL: none under way */
@@ -77,9 +77,9 @@ static void note_state(struct target *t, enum target_outcome outcome)
 	const bool up = outcome_up(outcome);
 
 	if (up && (!t->scraped || !t->up))
-		log_info("target is up", "target", t->name, "url", t->url, NULL);
+		log_info("target is up", "target", t->name, "url", t->shown_url, NULL);
 	else if (!up && (!t->scraped || t->up || t->outcome != outcome))
-		log_warn("target is down; trying again each interval", "target", t->name, "url", t->url,
+		log_warn("target is down; trying again each interval", "target", t->name, "url", t->shown_url,
 			 "error", t->error.text, NULL);
 	t->scraped = true;
 	t->up = up;
@@ -160,6 +160,9 @@ static enum target_outcome judge_content(struct target *t, const struct fetch_re
 	case -E2BIG:
 		error_set(&t->error, r, "more than %d samples in one scrape", INGEST_SAMPLES_MAX);
 		return TARGET_TOO_LARGE;
+	case -EFBIG:
+		error_set(&t->error, r, "the native histograms need more than %u MiB of buckets", INGEST_HIST_BYTES >> 20);
+		return TARGET_TOO_LARGE;
 	case -ENOMEM:
 		error_set(&t->error, r, "out of memory");
 		return TARGET_INTERNAL;
@@ -212,14 +215,21 @@ static enum target_outcome judge(struct target *t, const struct fetch_response *
 /* What waits must be stored before the next scrape takes its place. */
 static bool begin(struct target *t)
 {
+	const int64_t now_ms = wall_ms(t->sent_wall);
+	char seconds[32];
+
 	if (ingest_pending(t->ingest) > 0)
 		t->events.commit(t->events.userdata);
-	ingest_begin(t->ingest, wall_ms(t->sent_wall));
-	if (wall_ms(t->sent_wall) > t->last_ms)
+	ingest_begin(t->ingest, now_ms);
+	if (now_ms > t->last_ms)
 		return true;
+	snprintf(seconds, sizeof(seconds), "%.3f", (double)(t->last_ms - now_ms) / 1e3);
+	if (t->last_ms - now_ms > CLOCK_WAIT_MS) {
+		log_warn("the clock of this host went back; its new time is used", "target", t->name, "seconds", seconds, NULL);
+		return true;
+	}
 	error_set(&t->error, 0,
-		  "the clock of this host went back by %.3f s; waiting until it passes the newest stored sample",
-		  (double)(t->last_ms - wall_ms(t->sent_wall)) / 1e3);
+		  "the clock of this host went back by %s s; waiting until it passes the newest stored sample", seconds);
 	return false;
 }
 
@@ -272,7 +282,8 @@ int target_new(struct loop *loop, struct fetch *fetch, const char *name, const c
 	t->url = strdup(url);
 	phase_reset(&t->phase);
 	target_set_times(t, interval_ns, timeout_ns);
-	r = t->name && t->url ? ingest_new(name, SCRAPE_JOB, &t->ingest) : -ENOMEM;
+	t->shown_url = fetch_url_shown(url);
+	r = t->name && t->url && t->shown_url ? ingest_new(name, SCRAPE_JOB, &t->ingest) : -ENOMEM;
 	if (r == 0)
 		r = loop_timer_new(loop, on_timer, t, &t->timer);
 	t->due = (mono_time){ mono_now().ns + first_ns };
@@ -295,13 +306,23 @@ void target_free(struct target *t)
 	ingest_free(t->ingest);
 	free(t->name);
 	free(t->url);
+	free(t->shown_url);
 	free(t);
 }
 
 void target_set_times(struct target *t, uint64_t interval_ns, uint64_t timeout_ns)
 {
+	const mono_time now = mono_now();
+	const uint64_t left = mono_since_ns(t->due, now);
+
 	t->interval_ns = interval_ns;
 	t->timeout_ns = timeout_ns;
+	/* The rest of a longer interval: what is left of it modulo the new one keeps the targets apart. */
+	if (!t->timer || t->job || left <= interval_ns)
+		return;
+	t->due.ns = now.ns + left % interval_ns;
+	if (loop_timer_start(t->timer, mono_since_ns(t->due, now), 0) < 0)
+		log_error("cannot arm a timer; the target is not asked any more", "target", t->name, NULL);
 }
 
 bool target_busy(const struct target *t)
@@ -346,11 +367,10 @@ int64_t target_time_ms(const struct target *t)
 void target_info(const struct target *t, struct target_info *ret_info)
 {
 	*ret_info = (struct target_info){
-		.name = t->name, .url = t->url, .error = t->error.text,
+		.name = t->name, .url = t->shown_url, .error = t->error.text,
 		.scraped = t->scraped, .up = t->up, .locked = phase_locked(&t->phase),
 		.last_scrape = t->sent_wall, .last_duration_s = t->duration_s, .data = t->data,
 		.skipped = t->skipped, .late = t->late,
-		.dropped_duplicates = ingest_dropped_duplicates(t->ingest),
 	};
 	memcpy(ret_info->outcomes, t->outcomes, sizeof(t->outcomes));
 }

@@ -9,6 +9,11 @@
  * counter that the kernel never saw, and rate() over it would be too low. `up`
  * and its companions are stored, and no series ends.
  *
+ * When our wall clock goes back by at most CLOCK_WAIT_MS, samples are left out until
+ * it has passed the newest stored one. After a larger step they have the new time:
+ * the live view goes on, the old samples of later times stay, and where both are at
+ * one time the old one does.
+ *
  * A request's time-out is min(timeout, max(interval, 1 s)): a target that hangs
  * is down within a second or an interval, not ten later, and a short interval
  * does not make a slow network look like a dead one.
@@ -21,6 +26,8 @@
 #include "lib/loop.h"
 #include "server/ingest.h"
 
+#define CLOCK_WAIT_MS 5000
+
 struct target;
 
 enum target_outcome {
@@ -31,7 +38,7 @@ enum target_outcome {
 	TARGET_STATUS,      /* an HTTP status other than 200 */
 	TARGET_CONTENT,     /* not metrics */
 	TARGET_TOO_LARGE,   /* bytes or samples */
-	TARGET_CLOCK,       /* our wall clock went back: the samples would be older than the stored ones */
+	TARGET_CLOCK,       /* our wall clock went back a little: the samples would be older than the stored ones */
 	TARGET_INTERNAL,
 	TARGET_N_OUTCOMES,
 };
@@ -50,7 +57,8 @@ int target_new(struct loop *loop, struct fetch *fetch, const char *name, const c
 	       const struct target_events *events, uint64_t interval_ns, uint64_t timeout_ns, uint64_t first_ns,
 	       struct target **ret_target);
 void target_free(struct target *target); /* no event follows */
-void target_set_times(struct target *target, uint64_t interval_ns, uint64_t timeout_ns); /* from the next request on */
+/* From the next request on, which comes within the new interval. */
+void target_set_times(struct target *target, uint64_t interval_ns, uint64_t timeout_ns);
 bool target_busy(const struct target *target);
 /* No more requests; a stale marker for all that was stored waits for the next commit. */
 void target_stop(struct target *target);
@@ -61,12 +69,12 @@ int64_t target_time_ms(const struct target *target); /* of the samples that wait
 uint64_t target_timeout_ns(uint64_t interval_ns, uint64_t timeout_ns); /* the effective one */
 
 struct target_info {
-	const char *name, *url, *error;      /* borrowed; error "" when there is none */
+	const char *name, *url, *error;      /* borrowed; url without its password; error "" when there is none */
 	bool scraped, up;                    /* scraped: an answer or a failure was seen */
 	bool locked;                         /* phase lock */
 	wall_time last_scrape;
 	double last_duration_s;
 	mono_time data;                      /* when the newest data was true; 0: none yet */
-	uint64_t outcomes[TARGET_N_OUTCOMES], skipped, late, dropped_duplicates;
+	uint64_t outcomes[TARGET_N_OUTCOMES], skipped, late;
 };
 void target_info(const struct target *target, struct target_info *ret_info);

@@ -43,7 +43,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		assert(query && query->root && depth_of(query->root) <= QUERY_DEPTH_MAX);
 		if (query->root->type == TYPE_SCALAR) {
-			r = query_eval(query, NULL, 0, 1000, 100, &result, &error); /* a number needs no store */
+			r = query_eval(query, NULL, 0, 1000, 100, NULL, &result, &error); /* a number needs no store */
 			assert(r == 0 && result.n == 1 && result.series[0].n == 11);
 			query_result_done(&result);
 		}

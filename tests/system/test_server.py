@@ -618,6 +618,7 @@ def test_web_page(start, exporter):
     for tag in (etag, etag.removeprefix("W/"), f'"other", {etag}', "*"):
         status, headers, empty = server.request("/", headers={"If-None-Match": tag})
         assert status == 304 and empty == b"" and headers["ETag"] == etag
+        assert headers["Content-Length"] == str(len(body))
     assert server.request("/", headers={"If-None-Match": '"other"'})[0] == 200
     status, headers, packed = server.request("/", headers={"Accept-Encoding": "gzip"})
     if headers["Content-Encoding"] == "gzip":

@@ -242,6 +242,7 @@ static void put(struct store *s, const char *name, const char *peer, const char 
 /* "{a="b"} t:value t:value | {..}", times relative to T0 in s, values with nine digits. */
 static char *evaluate(struct store *s, const char *text, int64_t start, int64_t end, int64_t step)
 {
+	const struct query_options options = { .time_max_ns = 60 * NS_PER_SEC }; /* no verdict depends on the host's speed */
 	struct query *query = NULL;
 	struct query_result result = { 0 };
 	struct error error = { "" };
@@ -249,7 +250,7 @@ static char *evaluate(struct store *s, const char *text, int64_t start, int64_t 
 	int r = query_parse(text, &query, &error);
 
 	if (r == 0)
-		r = query_eval(query, s, T0 + start, T0 + end, step, NULL, &result, &error);
+		r = query_eval(query, s, T0 + start, T0 + end, step, &options, &result, &error);
 	query_free(query);
 	if (r < 0)
 		buffer_printf(&out, "error %d %s", r, error.text);

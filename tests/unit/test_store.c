@@ -144,7 +144,7 @@ static void test_select(void **state)
 	} bad[] = {
 		{"a)|(b", "nmatched"},
 		{"a)|b", "nmatched"},
-		{"('a{1,255})/1,25_5}){,2576}", "nmatched"},
+		{"('a{1,25})/1,25_5}){,2576}", "nmatched"},
 		{"(a?){1000}b", "repeats too much"},
 		{"(ab?){40}(cd?){40}", "repeats too much"},
 		{"(", "nmatched"},
@@ -155,7 +155,8 @@ static void test_select(void **state)
 		{"(?i)a", "(?...)"},
 		{"((a{1,255}){1,255}){1,255}", "repeats too much"},
 		{"a{4000}b{200}", "repeats too much"},
-		{"((((((((((((((a+)+)+)+)+)+)+)+)+)+)+)+)+)+)+", "nested too deeply"},
+		{"((((((((((((((a+)+)+)+)+)+)+)+)+)+)+)+)+)+)+", "repeats too much"},
+		{"((((((((((((((a*)*)*)*)*)*)*)*)*)*)*)*)*)*)*", "nested too deeply"},
 		{"a***************", "nested too deeply"},
 		{"((((((a*)*)*)*)*)*b)", "nested too deeply"},
 	};
