@@ -23,7 +23,7 @@ void subject_open(struct subject *subject)
 	if (settings_load(NULL, &subject->settings, &errors))
 		bench_die("settings");
 	size = peers_size(&subject->settings);
-	if (tcp_program_open(&size, subject->settings.collect.max_sockets, &subject->program, &error))
+	if (tcp_program_open(&size, subject->settings.collect.max_sockets, TCP_SWEEP_BEST, &subject->program, &error))
 		refuse(&error);
 	tcp_program_kernel(subject->program, &kernel);
 	if (peers_new(&kernel, &size, &subject->settings, &subject->peers, &error) ||

@@ -96,8 +96,26 @@ struct sock_common {
 	unsigned long skc_flags;
 };
 
+struct qspinlock {
+	__u8 locked;
+};
+
+struct raw_spinlock {
+	struct qspinlock raw_lock;
+};
+
+struct spinlock {
+	struct raw_spinlock rlock;
+};
+
+typedef struct {
+	struct spinlock slock; /* held by softirq */
+	int owned;             /* by a process */
+} socket_lock_t;
+
 struct sock {
 	struct sock_common __sk_common;
+	socket_lock_t sk_lock;
 	int sk_err;
 	__u16 sk_protocol;
 };

@@ -11,6 +11,7 @@
  *   until the agent sees the kernel count such misses.
  * - tcp_sweep, once per tick over the records of the tracked sockets of all network
  *   namespaces: bytes, segments, RTT, limits since the last look.
+ * - tcp_sweep_files: the same by another iterator, where the first is not safe.
  * - tcp_seed, once at start: a record for the sockets that are older than us, with
  *   their totals so far as the base line.
  * - retransmissions and resets at their tracepoints.
@@ -314,39 +315,80 @@ static __always_inline void sweep_fully(struct sock *sk, struct tcp_sock *tp, __
 	count_open(row, half, st->min_rtt_us);
 }
 
+/* Most sockets are idle, and all that is theirs is cold memory, so what counts is how many cache lines we touch. Without a
+ * segment since the last full look there is nothing new. Time limited by the peer or by us goes on, but is a total, so the
+ * next look has it. */
+static __always_inline void sweep_socket(struct sock *sk, struct tcp_sock *tp, const struct sock_state *st)
+{
+	__u32 half = sweep_parity & 1, slot;
+	struct peer_row *row;
+
+	swept++;
+	if (!st->settled || st->phase != PHASE_OPEN || st->resolved != resolve_generation ||
+	    st->sent_segments != tp->segs_out || st->received_segments != tp->segs_in ||
+	    sk->__sk_common.skc_state == TCP_CLOSE) {
+		sweep_fully(sk, tp, half);
+		return;
+	}
+	slot = st->slot;
+	row = bpf_map_lookup_elem(&rows, &slot);
+	if (!row)
+		return;
+	row->sockets[half]++;
+	count_open(row, half, st->min_rtt_us);
+}
+
+static __always_inline void note_clocks(void)
+{
+	sweep_jiffies = bpf_jiffies64();
+	sweep_ns = bpf_ktime_get_ns();
+}
+
+/* The iterator's own pointer to the record saves the way from the socket to it. */
 SEC("iter/bpf_sk_storage_map")
 int tcp_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 {
 	const struct sock_state *st = ctx->value;
 	struct sock *sk = ctx->sk;
-	__u32 half = sweep_parity & 1, slot;
-	struct peer_row *row;
 	struct tcp_sock *tp;
 
 	if (!sk) {
-		sweep_jiffies = bpf_jiffies64();
-		sweep_ns = bpf_ktime_get_ns();
+		note_clocks();
 		return 0;
 	}
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (!st || !tp)
-		return 0;
-	swept++;
-	/* Most sockets are idle, and all that is theirs is cold memory, so what counts is how many cache lines we touch.
-	 * Without a segment since the last full look there is nothing new. Time limited by the peer or by us goes on, but
-	 * is a total, so the next look has it. The iterator's own pointer saves the way from the socket to its record. */
-	if (!st->settled || st->phase != PHASE_OPEN || st->resolved != resolve_generation ||
-	    st->sent_segments != tp->segs_out || st->received_segments != tp->segs_in ||
-	    sk->__sk_common.skc_state == TCP_CLOSE) {
-		sweep_fully(sk, tp, half);
+	if (st && tp)
+		sweep_socket(sk, tp, st);
+	return 0;
+}
+
+/* The same over the files of all tasks, for kernels whose storage iterator is not safe (agent/tcp_program.c). Slower, and
+ * without the sockets that no file holds any more: their rest is counted at their close. */
+SEC("iter/task_file")
+int tcp_sweep_files(struct bpf_iter__task_file *ctx)
+{
+	struct file *file = ctx->file;
+	struct sock_state *st;
+	struct socket *socket;
+	struct tcp_sock *tp;
+	struct sock *sk;
+
+	if (!file) {
+		note_clocks();
 		return 0;
 	}
-	slot = st->slot;
-	row = bpf_map_lookup_elem(&rows, &slot);
-	if (!row)
+	socket = bpf_sock_from_file(file);
+	if (!socket)
 		return 0;
-	row->sockets[half]++;
-	count_open(row, half, st->min_rtt_us);
+	sk = socket->sk;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	st = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (!st || st->looked == (__u32)generation)
+		return 0;
+	st->looked = (__u32)generation; /* one socket may be behind many descriptors */
+	sweep_socket(sk, tp, st);
 	return 0;
 }
 
@@ -392,8 +434,7 @@ int tcp_seed(struct bpf_iter__task_file *ctx)
 		initial.isn = isn_of(tp);
 		read_totals(sk, tp, &initial, 0, &t);
 		initial.sent_bytes = t.sent_bytes;
-		initial.received_bytes = t.received_bytes - (t.fin && t.received_bytes);
-		initial.received_seen = t.received_bytes;
+		initial.received_bytes = t.received_bytes;
 		initial.sent_segments = t.sent_segments;
 		initial.received_segments = t.received_segments;
 		initial.delivered = t.delivered;

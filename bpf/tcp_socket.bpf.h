@@ -34,13 +34,12 @@ struct sock_state {
 	__u32 sent_segments, received_segments;
 	__u64 since_ns;        /* CONNECTING: SYN sent; OPEN: established; 0 when we did not see it */
 	__u64 sent_bytes, received_bytes;
-	__u64 received_seen;   /* bytes_received as the last full look read it */
 	__u32 limited_jiffies[LIMIT_COUNT];
 	__u32 delivered;       /* tp->delivered at the last RTT sample */
 	__u32 isn;             /* OPEN: snd_una when bytes_acked was 0 */
-	__u32 reserved2;
+	__u32 looked;          /* low half of the generation of the last look by tcp_sweep_files */
 };
-_Static_assert(sizeof(struct sock_state) == 80, "80 bytes a socket");
+_Static_assert(sizeof(struct sock_state) == 72, "72 bytes a socket");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -100,6 +99,14 @@ static __always_inline bool fin_received(struct sock *sk)
 	return READ_ONCE(sk->__sk_common.skc_flags) & (1UL << SOCK_DONE);
 }
 
+/* Somebody works on the socket. Where spin locks are of another kind (PREEMPT_RT) we cannot tell, so always. */
+static __always_inline bool sock_busy(struct sock *sk)
+{
+	if (!bpf_core_field_exists(sk->sk_lock.slock.rlock.raw_lock.locked))
+		return true;
+	return READ_ONCE(sk->sk_lock.owned) || READ_ONCE(sk->sk_lock.slock.rlock.raw_lock.locked);
+}
+
 /* tcp_info's meaning (tcp_get_info_chrono_stats): busy contains the other two. */
 static __always_inline void limits_of(struct tcp_sock *tp, __u32 limits[LIMIT_COUNT])
 {
@@ -133,11 +140,11 @@ static __always_inline void resolve(const struct sock *sk, struct sock_state *st
 
 /* The kernel's totals of a socket at one look. */
 struct totals {
-	__u64 sent_bytes, received_bytes; /* payload; received_bytes with the peer's FIN while fin is false */
+	__u64 sent_bytes, received_bytes; /* payload */
 	__u32 sent_segments, received_segments, delivered, srtt_us, mdev_us;
 	__u32 limits[LIMIT_COUNT];
 	int state;
-	bool fin;
+	bool busy;
 };
 
 /* closing: the state before the close; 0 in a sweep. */
@@ -149,26 +156,19 @@ static __always_inline void read_totals(struct sock *sk, struct tcp_sock *tp, co
 
 	t->state = closing ? closing : READ_ONCE(sk->__sk_common.skc_state);
 	t->sent_bytes = payload_sent(tp, st->role, st->isn, acked, next, t->state);
+	/* A FIN is in bytes_received a moment before SOCK_DONE tells, both under the socket's lock. So when the lock is free
+	 * after bytes_received was read, SOCK_DONE is right; when it is not, the last byte may be a FIN and waits for the next look. */
 	t->received_bytes = READ_ONCE(tp->bytes_received);
-	t->fin = fin_received(sk);
+	t->busy = !closing && sock_busy(sk);
+	asm volatile("" ::: "memory");
+	if (t->received_bytes && (t->busy || fin_received(sk)))
+		t->received_bytes--;
 	t->sent_segments = tp->segs_out;
 	t->received_segments = tp->segs_in;
 	t->delivered = tp->delivered;
 	t->srtt_us = tp->srtt_us >> 3;
 	t->mdev_us = tp->mdev_us >> 2;
 	limits_of(tp, t->limits);
-}
-
-/* A FIN is in bytes_received a moment before SOCK_DONE tells. So a sweep holds back the last byte of what has moved since
- * the sweep before; the next one, or the close, reports it. */
-static __always_inline bool settle_received(struct sock_state *st, struct totals *t, int closing)
-{
-	bool moved = t->received_bytes != st->received_seen;
-
-	st->received_seen = t->received_bytes;
-	if (t->received_bytes && (t->fin || (moved && !closing)))
-		t->received_bytes--;
-	return moved;
 }
 
 /* Adds what the socket did since it was last looked at. Returns whether there was anything new. */
@@ -178,7 +178,6 @@ static __always_inline bool report(struct sock *sk, struct tcp_sock *tp, struct 
 	__u32 segments_sent, segments_received;
 	__u64 sent, received;
 	struct totals t;
-	bool moved;
 
 	read_totals(sk, tp, st, closing, &t);
 	asm volatile("" ::: "memory");
@@ -186,7 +185,6 @@ static __always_inline bool report(struct sock *sk, struct tcp_sock *tp, struct 
 	 * record was not closed, what was read is of its own connection. */
 	if (!closing && (t.state == TCP_CLOSE || READ_ONCE(st->phase) != PHASE_OPEN))
 		return true;
-	moved = settle_received(st, &t, closing);
 	sent = move_u64(&st->sent_bytes, t.sent_bytes);
 	received = move_u64(&st->received_bytes, t.received_bytes);
 	segments_sent = move_u32(&st->sent_segments, t.sent_segments);
@@ -204,7 +202,7 @@ static __always_inline bool report(struct sock *sk, struct tcp_sock *tp, struct 
 	}
 	if (st->slot < ROLE_COUNT && sent + received)
 		weigh(address, sent + received);
-	return moved || sent || received || segments_sent || segments_received;
+	return t.busy || sent || received || segments_sent || segments_received;
 }
 
 static __always_inline __u32 min_rtt_us_of(struct tcp_sock *tp)
@@ -242,7 +240,6 @@ static __always_inline struct sock_state *track(struct sock *sk, struct sock_sta
 	st->since_ns = initial->since_ns;
 	st->sent_bytes = initial->sent_bytes;
 	st->received_bytes = initial->received_bytes;
-	st->received_seen = 0;
 	__builtin_memcpy(st->limited_jiffies, initial->limited_jiffies, sizeof(st->limited_jiffies));
 	st->delivered = initial->delivered;
 	st->isn = initial->isn;

@@ -123,7 +123,7 @@ static int tcp_open(const struct collector_context *context, void **ret_state, s
 	r = register_families(context->registry, s->families, ret_error);
 	s->sockets_max = context->settings->collect.max_sockets;
 	if (!r)
-		r = tcp_program_open(&size, s->sockets_max, &s->program, ret_error);
+		r = tcp_program_open(&size, s->sockets_max, TCP_SWEEP_BEST, &s->program, ret_error);
 	if (!r) {
 		tcp_program_kernel(s->program, &s->kernel);
 		r = peers_new(&s->kernel, &size, context->settings, &s->peers, ret_error);

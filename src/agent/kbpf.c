@@ -82,6 +82,17 @@ bool kbpf_function_exists(const struct btf *btf, const char *name)
 	return btf && btf__find_by_name_kind(btf, name, BTF_KIND_FUNC) > 0;
 }
 
+bool kbpf_member_exists(const struct btf *btf, const char *structure, const char *member)
+{
+	int id = btf ? btf__find_by_name_kind(btf, structure, BTF_KIND_STRUCT) : -ENOENT;
+	const struct btf_type *t = id > 0 ? btf__type_by_id(btf, (__u32)id) : NULL;
+
+	for (unsigned i = 0; t && i < btf_vlen(t); i++)
+		if (!strcmp(btf__name_by_offset(btf, btf_members(t)[i].name_off), member))
+			return true;
+	return false;
+}
+
 int kbpf_map_mmap(const struct bpf_map *map, void **ret_memory, size_t *ret_len)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);

