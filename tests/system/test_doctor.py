@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What doctor says of this host, and what agent and doctor say where something is missing: one clear line, exit 1."""
+import json
+import os
+import subprocess
+
+import netsonde
+import pytest
+
+NOBODY = 65534
+HIDE_BTF = 'mount -t tmpfs none /sys/kernel/btf && exec "$0" "$@"'
+
+
+def run(*arguments, without_btf=False, user=None):
+    command = [netsonde.BINARY, *arguments]
+    if without_btf:
+        command = ["unshare", "-m", "sh", "-c", HIDE_BTF, *command]
+    return subprocess.run(command, capture_output=True, text=True, user=user, timeout=60,
+                          env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
+
+
+def lines(text):
+    return [line for line in text.splitlines() if line]
+
+
+def test_doctor_finds_everything_here():
+    done = run("doctor", "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0 and report["works"]
+    modes = {feature["feature"]: feature["mode"] for feature in report["features"] if feature["enabled"]}
+    assert modes["tcp"] == "tp_btf"
+    assert modes["tcp_sweep"] in ("iter", "iter_files")
+    text = run("doctor").stdout
+    for feature, mode in modes.items():
+        assert any(line.split() == ["ok", feature, mode] for line in lines(text)), (feature, mode, text)
+
+
+def test_doctor_as_an_ordinary_user():
+    done = run("doctor", user=NOBODY)
+    assert done.returncode == 1
+    assert "CAP_BPF" in done.stdout and "run as root" in done.stdout
+    assert "The agent does not work here" in done.stdout
+
+
+def test_agent_as_an_ordinary_user():
+    done = run("agent", "--web.listen-address=127.0.0.1:0", user=NOBODY)
+    assert done.returncode == 1
+    assert len(lines(done.stderr)) == 1, done.stderr
+    assert "no permission; run as root, or with CAP_BPF and CAP_PERFMON" in done.stderr
+
+
+def kernel_image_has_btf():
+    """libbpf looks for BTF in kernel images, too."""
+    release = os.uname().release
+    return any(os.path.exists(path) for path in (f"/boot/vmlinux-{release}", f"/lib/modules/{release}/vmlinux-{release}",
+                                                  f"/usr/lib/debug/boot/vmlinux-{release}"))
+
+
+@pytest.mark.skipif(kernel_image_has_btf(), reason="BTF is in a kernel image here, so it cannot be hidden")
+def test_a_kernel_without_btf():
+    done = run("agent", "--web.listen-address=127.0.0.1:0", without_btf=True)
+    assert done.returncode == 1
+    assert len(lines(done.stderr)) == 1, done.stderr
+    assert "this kernel has no BTF" in done.stderr and "CONFIG_DEBUG_INFO_BTF=y" in done.stderr
+    report = run("doctor", without_btf=True)
+    assert report.returncode == 1
+    assert any(line.split()[:2] == ["no", "BTF"] for line in lines(report.stdout)), report.stdout
+
+
+def test_unknown_flags_name_the_nearest():
+    done = run("doctor", "--jsno")
+    assert done.returncode == 2
+    assert lines(done.stderr) == ["netsonde doctor: unknown flag --jsno; did you mean --json?"]
