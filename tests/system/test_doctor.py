@@ -2,7 +2,9 @@
 """What doctor says of this host, and what agent and doctor say where something is missing: one clear line, exit 1."""
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 
 import netsonde
 import pytest
@@ -11,11 +13,20 @@ NOBODY = 65534
 HIDE_BTF = 'mount -t tmpfs none /sys/kernel/btf && exec "$0" "$@"'
 
 
-def run(*arguments, without_btf=False, user=None):
-    command = [netsonde.BINARY, *arguments]
+@pytest.fixture(scope="module")
+def public_binary():
+    """A copy where an ordinary user gets at it: the checkout may lie below a directory that is closed to others."""
+    directory = tempfile.mkdtemp(prefix="netsonde-test-")
+    os.chmod(directory, 0o755)
+    yield shutil.copy(netsonde.BINARY, directory)
+    shutil.rmtree(directory)
+
+
+def run(*arguments, without_btf=False, user=None, binary=None):
+    command = [binary or netsonde.BINARY, *arguments]
     if without_btf:
         command = ["unshare", "-m", "sh", "-c", HIDE_BTF, *command]
-    return subprocess.run(command, capture_output=True, text=True, user=user, timeout=60,
+    return subprocess.run(command, capture_output=True, text=True, user=user, timeout=60, cwd="/",
                           env={**os.environ, "ASAN_OPTIONS": "detect_leaks=0"})
 
 
@@ -35,15 +46,15 @@ def test_doctor_finds_everything_here():
         assert any(line.split() == ["ok", feature, mode] for line in lines(text)), (feature, mode, text)
 
 
-def test_doctor_as_an_ordinary_user():
-    done = run("doctor", user=NOBODY)
+def test_doctor_as_an_ordinary_user(public_binary):
+    done = run("doctor", user=NOBODY, binary=public_binary)
     assert done.returncode == 1
     assert "CAP_BPF" in done.stdout and "run as root" in done.stdout
     assert "The agent does not work here" in done.stdout
 
 
-def test_agent_as_an_ordinary_user():
-    done = run("agent", "--web.listen-address=127.0.0.1:0", user=NOBODY)
+def test_agent_as_an_ordinary_user(public_binary):
+    done = run("agent", "--web.listen-address=127.0.0.1:0", user=NOBODY, binary=public_binary)
     assert done.returncode == 1
     assert len(lines(done.stderr)) == 1, done.stderr
     assert "no permission; run as root, or with CAP_BPF and CAP_PERFMON" in done.stderr
