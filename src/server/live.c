@@ -24,6 +24,7 @@ struct live_query {
 	char *text;
 	struct query *query;
 	bool cheap;           /* the last evaluation was */
+	bool fast_before;     /* its evaluation before was quick */
 	uint64_t served;      /* number of the commit it had its last turn at */
 	struct buffer json;   /* "result":[...] or "error":"..." */
 };
@@ -378,6 +379,7 @@ static void evaluate_all(struct live *live, int64_t t_ms)
 	for (size_t i = 0; i < n; i++) {
 		const mono_time before = mono_now();
 		const uint64_t used = mono_since_ns(before, start);
+		bool fast;
 
 		if (used >= most) {
 			leave_out(live, order[i]);
@@ -385,7 +387,9 @@ static void evaluate_all(struct live *live, int64_t t_ms)
 		}
 		evaluate(live, order[i], t_ms, most - used);
 		order[i]->served = live->commits;
-		order[i]->cheap = mono_since_ns(mono_now(), before) < LIVE_CHEAP_NS;
+		fast = mono_since_ns(mono_now(), before) < LIVE_CHEAP_NS;
+		order[i]->cheap = fast || order[i]->fast_before; /* one disturbed evaluation costs no rank */
+		order[i]->fast_before = fast;
 	}
 	live->evaluated = mono_now();
 }
