@@ -34,6 +34,25 @@ static const char *plural(size_t n)
 	return n == 1 ? "" : "s";
 }
 
+static void collect_print(const struct settings *settings)
+{
+	const struct { const char *name; bool on; } parts[] = {
+		{ settings->collect.tcp_rtt == SETTINGS_RTT_EVERY_ACK ? "tcp (rtt of every ack)" : "tcp",
+		  settings->collect.tcp },
+		{ "udp", settings->collect.udp },	{ "dns", settings->collect.dns },
+		{ "lookups", settings->collect.lookups }, { "drops", settings->collect.drops },
+		{ "processes", settings->collect.processes }, { "interfaces", settings->collect.interfaces },
+	};
+	size_t n = 0;
+	fputs("  collect:", stdout);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++)
+		if (parts[i].on)
+			printf("%s %s", n++ ? "," : "", parts[i].name);
+	for (size_t i = 0; i < settings->collect.n_flows; i++)
+		printf("%s flows of %s", n++ ? "," : "", settings->collect.flows[i]);
+	puts(n ? "" : " nothing");
+}
+
 static void summary_print(const char *path, const struct settings *settings)
 {
 	char tick[32], interval[32], timeout[32], raw[32];
@@ -42,10 +61,11 @@ static void summary_print(const char *path, const struct settings *settings)
 		prefixes += settings->networks[i].n_prefixes;
 	printf("%s: ok\n", path);
 	printf(
-	    "  agent: %zu network%s (%zu prefix%s), tick %s, tcp %s, %u top peers, at most %u series and %u sockets\n",
+	    "  agent: %zu network%s (%zu prefix%s), tick %s, %u top peers, at most %u series and %u sockets\n",
 	    settings->n_networks, plural(settings->n_networks), prefixes, prefixes == 1 ? "" : "es",
-	    duration_format(settings->collect.tick_ns, tick), settings->collect.tcp ? "on" : "off",
-	    settings->collect.top_peers, settings->collect.series_budget, settings->collect.max_sockets);
+	    duration_format(settings->collect.tick_ns, tick), settings->collect.top_peers,
+	    settings->collect.series_budget, settings->collect.max_sockets);
+	collect_print(settings);
 	printf("  server: %zu target%s every %s (timeout %s), store %s, raw samples kept for %s\n",
 	       settings->server.scrape.n_targets, plural(settings->server.scrape.n_targets),
 	       duration_format(settings->server.scrape.interval_ns, interval),

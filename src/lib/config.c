@@ -301,6 +301,15 @@ static void section_walk(struct walk *walk, struct scope scope, const struct con
 	}
 }
 
+/* Keys below a switch: who sets one wants the thing on. */
+static void switch_walk(struct walk *walk, const struct config_row *row, struct scope scope,
+			const struct config_node *node, void *base)
+{
+	bool on = true;
+	memcpy((char *)base + row->offset, &on, sizeof(on));
+	mapping_walk(walk, scope, node, base);
+}
+
 static void mapping_walk(struct walk *walk, struct scope scope, const struct config_node *node, void *base)
 {
 	duplicates_mark(walk, node);
@@ -328,9 +337,11 @@ static void mapping_walk(struct walk *walk, struct scope scope, const struct con
 		}
 		if (!config_path_join(scope.name, key->text, name))
 			memcpy(name, path, sizeof(path));
+		struct scope below = { .rows = scope.rows, .section = path, .name = name };
 		if (row->type == CONFIG_SECTION)
-			section_walk(walk, (struct scope){.rows = scope.rows, .section = path, .name = name}, child,
-				     base);
+			section_walk(walk, below, child, base);
+		else if (child->kind == CONFIG_MAPPING && config_switch_keys(row))
+			switch_walk(walk, row, below, child, base);
 		else
 			value_walk(walk, row, child, base, name);
 	}

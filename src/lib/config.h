@@ -7,7 +7,9 @@
  *
  * A path is dotted and relative to the struct that holds the value:
  * "server.scrape.interval". Every section ("server", "server.scrape") has a row
- * of its own, before its keys. A list holds elements described by `rows`:
+ * of its own, before its keys. A switch may have keys below it, right after its
+ * row: `tcp: on`, `tcp: off` or `tcp: {rtt: every_ack}`, which means on. A list
+ * holds elements described by `rows`:
  * records (rows with paths, themselves dotted if wanted) or plain values (one
  * row whose path is ""). A map is a list written as `key: value`: its first
  * row is where the key goes, the rows after it describe the value. Adding a
@@ -29,8 +31,9 @@
 
 enum config_type {
 	CONFIG_SECTION,  /* no value; its help describes the keys below it */
-	CONFIG_SWITCH,   /* bool: on/off, true/false, yes/no */
+	CONFIG_SWITCH,   /* bool: on/off, true/false, yes/no; or, with rows below it, a map, which means on */
 	CONFIG_UNSIGNED, /* uint32_t: 20000, 20k, 4M */
+	CONFIG_SIZE,     /* uint32_t, bytes: 64M, 64MB and 64MiB, 1G */
 	CONFIG_DURATION, /* uint64_t, nanoseconds: 1s, 250ms, 1h30m */
 	CONFIG_STRING,   /* char *, owned; NULL when there is no default and no value */
 	CONFIG_CHOICE,   /* unsigned: which word of `choices`, from 0 */
@@ -50,7 +53,7 @@ struct config_row {
 	enum config_type type;
 	size_t offset;
 	const char *value;         /* the default, as it would be written in the file; NULL: none */
-	uint64_t min, max; /* of a number or duration; of the characters of a string; max alone: entries of a list */
+	uint64_t min, max; /* of a number, size or duration; of the characters of a string; max alone: entries of a list */
 	const char *choices;       /* "a|b|c" */
 	const char *help;          /* one or two sentences */
 	const char *example;       /* one line of YAML, for values without a default */

@@ -15,10 +15,11 @@ static const char *type_name(enum config_type type)
 {
 	static const char *const names[] = {
 	    [CONFIG_SECTION] = "section", [CONFIG_SWITCH] = "on or off",
-	    [CONFIG_UNSIGNED] = "number", [CONFIG_DURATION] = "duration",
-	    [CONFIG_STRING] = "text",	  [CONFIG_CHOICE] = "word",
-	    [CONFIG_URL] = "URL",	  [CONFIG_PREFIX] = "address or prefix",
-	    [CONFIG_LIST] = "list",	  [CONFIG_MAP] = "map",
+	    [CONFIG_UNSIGNED] = "number", [CONFIG_SIZE] = "size",
+	    [CONFIG_DURATION] = "duration", [CONFIG_STRING] = "text",
+	    [CONFIG_CHOICE] = "word",	  [CONFIG_URL] = "URL",
+	    [CONFIG_PREFIX] = "address or prefix", [CONFIG_LIST] = "list",
+	    [CONFIG_MAP] = "map",
 	};
 	return names[type];
 }
@@ -39,6 +40,8 @@ static void write_kind(const struct config_row *row, struct buffer *out)
 		config_expected(row, out);
 	else
 		buffer_puts(out, type_name(row->type));
+	if (config_switch_keys(row))
+		buffer_puts(out, ", or the keys below it, which mean on");
 	config_range(row, &range);
 	if (range.len)
 		buffer_printf(out, ", %s", range.data);
@@ -93,10 +96,17 @@ static void write_element_comments(const struct config_row *row, size_t indent, 
 	}
 }
 
-static void write_example_row(const struct config_row *row, struct buffer *out)
+/* A switch with keys below it that is on by default: its keys show it to be on. */
+static bool is_open(const struct config_row *row)
+{
+	return row->type == CONFIG_SECTION || (config_switch_keys(row) && row->value && !strcmp(row->value, "on"));
+}
+
+/* `unset`: the key is shown as a comment, because setting it would turn on what is off by default. */
+static void write_example_row(const struct config_row *row, bool unset, struct buffer *out)
 {
 	size_t indent = 2 * depth_of(row->path);
-	const char *key = config_leaf(row->path);
+	const char *key = config_leaf(row->path), *lead = unset ? "# " : "";
 	struct buffer text = BUFFER_INIT;
 	buffer_printf(&text, "%s ", row->help);
 	if (row->type != CONFIG_SECTION) {
@@ -113,20 +123,25 @@ static void write_example_row(const struct config_row *row, struct buffer *out)
 		if (row->example)
 			buffer_printf(out, "%*s# Example: %s: %s\n", (int)indent, "", key, row->example);
 	}
-	if (row->type == CONFIG_SECTION)
-		buffer_printf(out, "%*s%s:\n", (int)indent, "", key);
+	if (is_open(row))
+		buffer_printf(out, "%*s%s%s:\n", (int)indent, "", lead, key);
 	else if (row->type == CONFIG_LIST || row->type == CONFIG_MAP)
-		buffer_printf(out, "%*s%s: %s\n", (int)indent, "", key, row->type == CONFIG_LIST ? "[]" : "{}");
+		buffer_printf(out, "%*s%s%s: %s\n", (int)indent, "", lead, key, row->type == CONFIG_LIST ? "[]" : "{}");
 	else if (row->value)
-		buffer_printf(out, "%*s%s: %s\n", (int)indent, "", key, row->value);
+		buffer_printf(out, "%*s%s%s: %s\n", (int)indent, "", lead, key, row->value);
 	else
 		buffer_printf(out, "%*s# %s: %s\n", (int)indent, "", key, row->example ? row->example : "...");
 }
 
 void config_write_example(const struct config_row *rows, struct buffer *out)
 {
-	for (; rows->path; rows++)
-		write_example_row(rows, out);
+	const char *off = NULL; /* the last switch that is off and has keys */
+	for (; rows->path; rows++) {
+		bool below = off && !strncmp(rows->path, off, strlen(off)) && rows->path[strlen(off)] == '.';
+		write_example_row(rows, below, out);
+		if (config_switch_keys(rows) && !is_open(rows))
+			off = rows->path;
+	}
 }
 
 static void write_man_row(const struct config_row *row, const char *path, struct buffer *out)

@@ -41,6 +41,14 @@ const struct config_row *config_plain_row(const struct config_row *row)
 	return rows->path && !*rows->path ? rows : NULL;
 }
 
+const struct config_row *config_switch_keys(const struct config_row *row)
+{
+	size_t len = strlen(row->path);
+	if (row->type != CONFIG_SWITCH || !row[1].path || strncmp(row[1].path, row->path, len))
+		return NULL;
+	return row[1].path[len] == '.' ? row + 1 : NULL;
+}
+
 /* "a, b or c" from "a|b|c". */
 static void write_choices(const char *choices, struct buffer *out)
 {
@@ -61,9 +69,14 @@ void config_expected(const struct config_row *row, struct buffer *out)
 		break;
 	case CONFIG_SWITCH:
 		buffer_puts(out, "on or off");
+		if (config_switch_keys(row))
+			buffer_printf(out, ", or keys such as `%s`", config_leaf(config_switch_keys(row)->path));
 		break;
 	case CONFIG_UNSIGNED:
 		buffer_printf(out, "a whole number such as %s", row->value ? row->value : "100");
+		break;
+	case CONFIG_SIZE:
+		buffer_printf(out, "a size such as %s", row->value ? row->value : "64M");
 		break;
 	case CONFIG_DURATION:
 		buffer_puts(out, "a duration such as 1s or 250ms");
@@ -89,6 +102,13 @@ void config_expected(const struct config_row *row, struct buffer *out)
 	}
 }
 
+static const char *size_format(uint64_t bytes, char buf[static 32])
+{
+	bool round = bytes && bytes % 1000000 == 0;
+	snprintf(buf, 32, "%" PRIu64 "%s", round ? bytes / 1000000 : bytes, round ? "M" : "");
+	return buf;
+}
+
 void config_range(const struct config_row *row, struct buffer *out)
 {
 	char low[32], high[32];
@@ -96,6 +116,8 @@ void config_range(const struct config_row *row, struct buffer *out)
 		return;
 	if (row->type == CONFIG_UNSIGNED)
 		buffer_printf(out, "%" PRIu64 " to %" PRIu64, row->min, row->max);
+	else if (row->type == CONFIG_SIZE)
+		buffer_printf(out, "%s to %s", size_format(row->min, low), size_format(row->max, high));
 	else if (row->type == CONFIG_DURATION)
 		buffer_printf(out, "%s to %s", duration_format(row->min, low), duration_format(row->max, high));
 	else if (row->type == CONFIG_LIST || row->type == CONFIG_MAP)
@@ -150,11 +172,36 @@ static bool all_digits(const char *text)
 	return *text && !text[strspn(text, "0123456789")];
 }
 
+static uint64_t number_scale(const char *unit)
+{
+	return !*unit ? 1 : !strcmp(unit, "k") ? 1000 : !strcmp(unit, "M") ? 1000000 : 0;
+}
+
+/* k, M and G are powers of 1000, Ki, Mi and Gi of 1024; a B may follow, and case tells nothing apart. */
+static uint64_t size_scale(const char *unit)
+{
+	static const char letters[] = "kmg";
+	const char *letter = *unit ? strchr(letters, *unit | 0x20) : NULL;
+	uint64_t scale = 1, base = 1000;
+	if (letter) {
+		unit++;
+		if (*unit == 'i' || *unit == 'I') {
+			base = 1024;
+			unit++;
+		}
+		for (ptrdiff_t i = letter - letters; i >= 0; i--)
+			scale *= base;
+	}
+	if (*unit == 'B' || *unit == 'b')
+		unit++;
+	return *unit ? 0 : scale;
+}
+
 static int unsigned_parse(const struct config_row *row, const char *text, uint32_t *ret_value, struct error *ret_error)
 {
 	size_t digits = strspn(text, "0123456789");
 	const char *unit = text + digits;
-	uint64_t scale = !*unit ? 1 : !strcmp(unit, "k") ? 1000 : !strcmp(unit, "M") ? 1000000 : 0;
+	uint64_t scale = row->type == CONFIG_SIZE ? size_scale(unit) : number_scale(unit);
 	struct config_row bounded = *row;
 	bounded.max = row->max ? row->max : UINT32_MAX;
 	if (*text == '-' && all_digits(text + 1))
@@ -307,6 +354,7 @@ int config_value_parse(const struct config_row *row, const char *text, size_t le
 	case CONFIG_SWITCH:
 		return switch_parse(row, text, target, ret_error);
 	case CONFIG_UNSIGNED:
+	case CONFIG_SIZE:
 		return unsigned_parse(row, text, target, ret_error);
 	case CONFIG_DURATION:
 		return duration_value(row, text, target, ret_error);

@@ -46,6 +46,7 @@ struct flag_command {
 	const char *description; /* a paragraph or two for --help and the man page */
 	const struct flag *flags; /* ended by a NULL name */
 	size_t arguments_min, arguments_max;
+	bool standalone;         /* a program of this name, not a subcommand of netsonde */
 };
 
 /* argv[0] is the command's name. target is prefilled with the defaults. Returns 0, FLAGS_E_HELP (help was printed to

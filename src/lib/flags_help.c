@@ -140,7 +140,8 @@ void flags_write_help(const struct flag_command *command, const void *defaults, 
 {
 	static const char help_left[] = "  -h, --help";
 	size_t width = help_width(), column = column_of(command, defaults);
-	buffer_printf(out, "Usage: netsonde %s [flags]%s%s\n\n", command->name, command->arguments ? " " : "",
+	buffer_printf(out, "Usage: %s%s [flags]%s%s\n\n", command->standalone ? "" : "netsonde ",
+		      command->name, command->arguments ? " " : "",
 		      command->arguments ? command->arguments : "");
 	write_wrapped(command->description ? command->description : command->summary, 0, 0, width, out);
 	buffer_puts(out, "\nFlags:\n");
@@ -199,7 +200,8 @@ static void write_flag_man(const struct flag *flag, const void *defaults, struct
 
 void flags_write_man(const struct flag_command *command, const void *defaults, struct buffer *out)
 {
-	buffer_printf(out, ".SS \"netsonde %s [flags]%s%s\"\n", command->name, command->arguments ? " " : "",
+	buffer_printf(out, ".SS \"%s%s [flags]%s%s\"\n", command->standalone ? "" : "netsonde ", command->name,
+		      command->arguments ? " " : "",
 		      command->arguments ? command->arguments : "");
 	flags_write_roff(command->description ? command->description : command->summary, out);
 	buffer_putc(out, '\n');

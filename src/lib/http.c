@@ -153,7 +153,7 @@ static void request_dispatch(struct http_request *request)
 			continue;
 		path_known = true;
 		if (route_method_matches(route, request->method)) {
-			route->handler(request, server->userdata);
+			route->handler(request, route->userdata ? route->userdata : server->userdata);
 			return;
 		}
 	}

@@ -44,6 +44,7 @@ struct http_route {
 	const char *method; /* "GET" (serves HEAD too), "POST" */
 	const char *path;   /* exact; a trailing '*' matches any rest */
 	http_handler handler;
+	void *userdata;     /* of this route's handler; NULL: the server's */
 };
 
 struct http_options {
@@ -130,4 +131,9 @@ struct http_stream *http_stream_open(struct http_request *request, size_t queue_
 /* One event; data may contain newlines (each becomes a data: line). event NULL: unnamed. Copied once per stream. Goes
  * out in the loop's next iteration, from wherever it is called. */
 void http_stream_send(struct http_stream *stream, const char *event, const char *data, size_t len);
+/* The same with an ID, which the browser gives back as Last-Event-ID when it reconnects. */
+void http_stream_send_id(struct http_stream *stream, const char *id, const char *event, const char *data, size_t len);
+/* From now on the client is told where frames were dropped: in their place it gets an event of this name (borrowed) with
+ * the data {"frames":N}. */
+void http_stream_tell_gaps(struct http_stream *stream, const char *event);
 uint64_t http_stream_dropped(const struct http_stream *stream);

@@ -18,6 +18,7 @@
  * the reason: the client left, a time-out, http_close.
  */
 #include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -50,6 +51,8 @@ struct http_stream {
 	bool suspended;
 	bool ended;         /* nothing more is sent */
 	uint64_t dropped;
+	uint64_t gap;       /* dropped in front of the next frame that is not begun, and not told yet */
+	const char *gap_event; /* NULL: it is not told */
 	http_stream_close_fn on_close;
 	void *userdata;
 };
@@ -78,6 +81,7 @@ static void pop_head(struct http_stream *stream)
 static void count_dropped(struct http_stream *stream)
 {
 	stream->dropped++;
+	stream->gap++;
 	stream->server->stats.stream_frames_dropped++;
 }
 
@@ -166,15 +170,40 @@ static void push_raw(struct http_stream *stream, const char *text)
 	push(stream, frame);
 }
 
+static struct frame *frame_new(const char *id, const char *event, const char *data, size_t len);
+
+/* Puts the word about a gap in front of what is queued. It does not count against the queue's limits. */
+static void tell_gap(struct http_stream *stream)
+{
+	char data[48];
+	int len = snprintf(data, sizeof(data), "{\"frames\":%llu}", (unsigned long long)stream->gap);
+	struct frame *frame = frame_new(NULL, stream->gap_event, data, (size_t)len);
+
+	if (!frame)
+		return; /* the next one tells it */
+	frame->event = false;
+	frame->next = stream->head;
+	stream->head = frame;
+	if (!stream->tail)
+		stream->tail = frame;
+	count_frame(stream, frame, true);
+	stream->gap = 0;
+}
+
 /* The daemon's reader: gives what is queued, or suspends the connection. */
 static ssize_t take(void *cls, uint64_t pos, char *buf, size_t max)
 {
 	struct http_stream *stream = cls;
 	size_t n = 0;
 
-	while (stream->head && n < max) {
-		size_t len = stream->head->len - stream->taken;
+	while (n < max) {
+		size_t len;
 
+		if (stream->gap && stream->gap_event && !stream->taken)
+			tell_gap(stream);
+		if (!stream->head)
+			break;
+		len = stream->head->len - stream->taken;
 		if (len > max - n)
 			len = max - n;
 		memcpy(buf + n, stream->head->data + stream->taken, len);
@@ -292,9 +321,9 @@ static char *put(char *to, const char *from, size_t len)
 	return to + len;
 }
 
-static struct frame *frame_new(const char *event, const char *data, size_t len)
+static struct frame *frame_new(const char *id, const char *event, const char *data, size_t len)
 {
-	size_t lines = 1, ending, n, event_len = event ? strlen(event) : 0;
+	size_t lines = 1, ending, n, event_len = event ? strlen(event) : 0, id_len = id ? strlen(id) : 0;
 	struct frame *frame;
 	char *p;
 
@@ -302,10 +331,16 @@ static struct frame *frame_new(const char *event, const char *data, size_t len)
 		data = "";
 	for (size_t i = 0; i < len; i++)
 		lines += data[i] == '\n' || data[i] == '\r';
-	frame = malloc(sizeof(*frame) + event_len + len + lines * strlen("data: \n") + strlen("event: \n\n"));
+	frame = malloc(sizeof(*frame) + id_len + event_len + len + lines * strlen("data: \n") +
+		       strlen("id: \nevent: \n\n"));
 	if (!frame)
 		return NULL;
 	p = frame->data;
+	if (id) {
+		p = put(p, "id: ", 4);
+		p = put(p, id, id_len);
+		*p++ = '\n';
+	}
 	if (event) {
 		p = put(p, "event: ", 7);
 		p = put(p, event, event_len);
@@ -325,19 +360,30 @@ static struct frame *frame_new(const char *event, const char *data, size_t len)
 	return frame;
 }
 
-void http_stream_send(struct http_stream *stream, const char *event, const char *data, size_t len)
+void http_stream_send_id(struct http_stream *stream, const char *id, const char *event, const char *data, size_t len)
 {
 	struct frame *frame;
 
-	assert(!event || !strpbrk(event, "\r\n"));
+	assert((!event || !strpbrk(event, "\r\n")) && (!id || !strpbrk(id, "\r\n")));
 	if (stream->ended)
 		return;
-	frame = frame_new(event, data, len);
+	frame = frame_new(id, event, data, len);
 	if (!frame) {
 		count_dropped(stream);
 		return;
 	}
 	push(stream, frame);
+}
+
+void http_stream_send(struct http_stream *stream, const char *event, const char *data, size_t len)
+{
+	http_stream_send_id(stream, NULL, event, data, len);
+}
+
+void http_stream_tell_gaps(struct http_stream *stream, const char *event)
+{
+	stream->gap_event = event;
+	stream->gap = 0;
 }
 
 uint64_t http_stream_dropped(const struct http_stream *stream)

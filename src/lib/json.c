@@ -9,6 +9,11 @@
 
 #include <errno.h>
 #include <math.h>
+#include <string.h>
+
+#include "lib/metric.h"
+
+#define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
 
 static int append(const char *text, size_t len, void *userdata)
 {
@@ -35,6 +40,29 @@ int json_write(json_t *value, struct buffer *out)
 	}
 	json_decref(value);
 	return r;
+}
+
+json_t *json_text(const char *text, size_t max)
+{
+	size_t len = strnlen(text, max), good = metric_utf8_prefix(text, len);
+	struct buffer out = BUFFER_INIT;
+	json_t *value;
+
+	if (good == len)
+		return json_stringn(text, len);
+	while (len > 0) {
+		good = metric_utf8_prefix(text, len);
+		buffer_append(&out, text, good);
+		if (good < len) {
+			buffer_puts(&out, REPLACEMENT);
+			good++;
+		}
+		text += good;
+		len -= good;
+	}
+	value = buffer_ok(&out) ? json_stringn(out.data, out.len) : NULL;
+	buffer_done(&out);
+	return value;
 }
 
 json_t *json_number(double value)

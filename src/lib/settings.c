@@ -27,6 +27,35 @@ static int network_name_check(const char *text, struct error *ret_error)
 	return 0;
 }
 
+/* What the kernel accepts as the name of an interface (dev_valid_name). */
+static int interface_name_check(const char *text, struct error *ret_error)
+{
+	if (strlen(text) < 16 && !strpbrk(text, " /:") && strcmp(text, ".") && strcmp(text, ".."))
+		return 0;
+	return error_set(ret_error, -EINVAL,
+			 "the name of an interface has at most 15 bytes and no space, `/` or `:`");
+}
+
+static int namespace_check(const char *text, struct error *ret_error)
+{
+	if (*text == '/' || (!strchr(text, '/') && strcmp(text, ".") && strcmp(text, "..")))
+		return 0;
+	return error_set(ret_error, -EINVAL,
+			 "a network namespace is a name in /run/netns or a path that begins with `/`");
+}
+
+static const struct config_row interface_name_rows[] = {
+	{ .path = "", .type = CONFIG_STRING, .flags = CONFIG_UNIQUE, .max = 64, .check = interface_name_check,
+	  .help = "The name of an interface." },
+	{ 0 }
+};
+
+static const struct config_row namespace_rows[] = {
+	{ .path = "", .type = CONFIG_STRING, .flags = CONFIG_UNIQUE, .max = 512, .check = namespace_check,
+	  .help = "A name in /run/netns or a path." },
+	{ 0 }
+};
+
 static const struct config_row network_prefix_rows[] = {
 	{ .path = "", .type = CONFIG_PREFIX, .flags = CONFIG_UNIQUE, .help = "An address or a prefix." },
 	{ 0 }
@@ -81,6 +110,67 @@ static const struct config_row rows[] = {
      .offset = AT(collect.tcp),
      .value = "on",
      .help = "Connections, round-trip times, retransmissions and throughput of TCP."},
+    {.path = "collect.tcp.rtt",
+     .type = CONFIG_CHOICE,
+     .offset = AT(collect.tcp_rtt),
+     .value = "per_tick",
+     .choices = "per_tick|every_ack",
+     .help = "Which round-trip times make up the distributions: of each connection that moved data the kernel's "
+	     "current estimate once per tick, or every single measurement the kernel takes, for which a program runs "
+	     "on every acknowledgement."},
+    {.path = "collect.udp",
+     .type = CONFIG_SWITCH,
+     .offset = AT(collect.udp),
+     .value = "off",
+     .help = "Bytes, datagrams and receive-buffer drops of UDP by peer. Off by default, because a program runs on "
+	     "every datagram."},
+    {.path = "collect.dns",
+     .type = CONFIG_SWITCH,
+     .offset = AT(collect.dns),
+     .value = "off",
+     .help = "Latency and response codes of DNS servers, from the queries and answers of this host. Off by default, "
+	     "because a program looks at every packet that a local socket sends or receives."},
+    {.path = "collect.lookups",
+     .type = CONFIG_SWITCH,
+     .offset = AT(collect.lookups),
+     .value = "on",
+     .help = "How long applications wait for the C library to resolve a host name."},
+    {.path = "collect.drops",
+     .type = CONFIG_SWITCH,
+     .offset = AT(collect.drops),
+     .value = "on",
+     .help = "Packets dropped on this host, by the kernel's reason and by protocol."},
+    {.path = "collect.processes",
+     .type = CONFIG_SWITCH,
+     .offset = AT(collect.processes),
+     .value = "on",
+     .help = "Starts and exits of processes, and the process and container of every connection."},
+    {.path = "collect.interfaces",
+     .type = CONFIG_SWITCH,
+     .offset = AT(collect.interfaces),
+     .value = "on",
+     .help = "Traffic, errors, speed and state of the network interfaces."},
+    {.path = "collect.flows",
+     .type = CONFIG_LIST,
+     .offset = AT(collect.flows),
+     .count_offset = AT(collect.n_flows),
+     .size = sizeof(char *),
+     .max = 8,
+     .rows = interface_name_rows,
+     .example = "[eth1, lan0]",
+     .help = "Interfaces where every packet is accounted, also those of other hosts: traffic by peer, protocol and "
+	     "direction, and the round-trip times of forwarded TCP connections. For gateways and mirror ports; none by "
+	     "default, because a program runs on every packet of the interface."},
+    {.path = "collect.namespaces",
+     .type = CONFIG_LIST,
+     .offset = AT(collect.namespaces),
+     .count_offset = AT(collect.n_namespaces),
+     .size = sizeof(char *),
+     .max = 64,
+     .rows = namespace_rows,
+     .example = "[blue, /proc/4711/ns/net]",
+     .help = "Network namespaces whose interfaces are watched too, besides the agent's own: names in /run/netns, or "
+	     "paths."},
     {.path = "collect.top_peers",
      .type = CONFIG_UNSIGNED,
      .offset = AT(collect.top_peers),
@@ -102,6 +192,22 @@ static const struct config_row rows[] = {
      .min = 1024,
      .max = 4000000,
      .help = "The most TCP sockets followed at the same time; it bounds the agent's memory in the kernel."},
+    {.path = "collect.memory_budget",
+     .type = CONFIG_SIZE,
+     .offset = AT(collect.memory_budget),
+     .value = "64M",
+     .min = 8000000,
+     .max = 4000000000,
+     .help = "The most memory the agent takes: its maps in the kernel, its records of sockets and the process itself. "
+	     "What finds no room is counted as lost."},
+    {.path = "collect.events_per_second",
+     .type = CONFIG_UNSIGNED,
+     .offset = AT(collect.events_per_second),
+     .value = "100",
+     .min = 1,
+     .max = 100000,
+     .help = "The most events of each kind that are kept and streamed per second. The others are counted as "
+	     "suppressed."},
 
     {.path = "server", .type = CONFIG_SECTION, .help = "The server: what it scrapes and how long it keeps it."},
     {.path = "server.scrape", .type = CONFIG_SECTION, .help = "Whom the server asks for metrics."},
@@ -182,6 +288,7 @@ void settings_write_man(struct buffer *out)
 		 "A duration is a number with a unit: y (365 days), w, d, h, m, s, ms, us or ns.\n"
 		 "Several may follow each other, the longer unit first: 1h30m.\n"
 		 "A number may end in k (thousands) or M (millions).\n"
+		 "A size is a number of bytes: 64M and 64MB mean 64,000,000, and 64MiB means 67,108,864.\n"
 		 "A key in a section is written below it, indented; \\fBcollect.tick\\fR is the key\n"
 		 "\\fBtick\\fR in the section \\fBcollect\\fR.\n"
 		 ".SH KEYS\n");
@@ -192,6 +299,10 @@ void settings_write_man(struct buffer *out)
 		 "networks: {web: [10.1.0.0/16], db: [10.2.0.0/24, \"fd00:2::/64\"]}\n"
 		 "collect:\n"
 		 "  tick: 250ms\n"
+		 "  tcp: {rtt: every_ack}\n"
+		 "  dns: on\n"
+		 "  flows: [eth1]\n"
+		 "  memory_budget: 128MiB\n"
 		 "server:\n"
 		 "  scrape:\n"
 		 "    targets:\n"

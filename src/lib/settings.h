@@ -14,6 +14,8 @@
 #include "lib/buffer.h"
 #include "lib/error.h"
 
+enum settings_tcp_rtt { SETTINGS_RTT_PER_TICK, SETTINGS_RTT_EVERY_ACK };
+
 struct settings_network { char *name; struct prefix *prefixes; size_t n_prefixes; };
 struct settings_scrape_target { char *name; char *url; };
 
@@ -22,9 +24,16 @@ struct settings {
 	struct {
 		uint64_t tick_ns;          /* 20 ms .. 60 s; default 1s */
 		bool tcp;                  /* default on */
+		unsigned tcp_rtt;          /* enum settings_tcp_rtt; default per tick */
+		bool udp, dns;             /* default off: a program on every datagram, on every packet */
+		bool lookups, drops, processes, interfaces; /* default on */
+		char **flows; size_t n_flows;           /* names of interfaces; default none */
+		char **namespaces; size_t n_namespaces; /* whose interfaces are watched too; names in /run/netns, or paths */
 		uint32_t top_peers;        /* 0..4096; default 100 */
 		uint32_t series_budget;    /* 100..10,000,000; default 20000 */
 		uint32_t max_sockets;      /* 1024..4,000,000; default 262144 */
+		uint32_t memory_budget;    /* bytes, 8M..4000M; default 64M: maps, records of sockets and the process together */
+		uint32_t events_per_second; /* of each kind, 1..100,000; default 100 */
 	} collect;
 	struct {
 		struct {

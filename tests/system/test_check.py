@@ -25,9 +25,22 @@ def test_check_good(tmp_path):
         done = run("check", *arguments, cwd=tmp_path)
         assert done.returncode == 0 and done.stderr == ""
         lines = done.stdout.splitlines()
-        assert lines[0] == "netsonde.yaml: ok" and len(lines) == 3
-        assert "2 networks (3 prefixes), tick 1s, tcp on" in lines[1]
-        assert "1 target every 1s (timeout 10s), store netsonde.db, raw samples kept for 2d" in lines[2]
+        assert lines[0] == "netsonde.yaml: ok" and len(lines) == 4
+        assert "2 networks (3 prefixes), tick 1s, 100 top peers" in lines[1]
+        assert lines[2] == "  collect: tcp, lookups, drops, processes, interfaces"
+        assert "1 target every 1s (timeout 10s), store netsonde.db, raw samples kept for 2d" in lines[3]
+
+
+@pytest.mark.parametrize("collect, shown", (
+    ("{tcp: {rtt: every_ack}, dns: on, drops: off, flows: [eth1, lan0]}",
+     "tcp (rtt of every ack), dns, lookups, processes, interfaces, flows of eth1, flows of lan0"),
+    ("{tcp: off, lookups: off, drops: off, processes: off, interfaces: off}", "nothing"),
+))
+def test_check_collect(tmp_path, collect, shown):
+    (tmp_path / "n.yaml").write_text(f"collect: {collect}\n")
+    done = run("check", "n.yaml", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout.splitlines()[2] == f"  collect: {shown}"
 
 
 def test_check_bad(tmp_path):

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The configuration reader: what every kind of mistake is answered with, word for
- * word; what good files load to; what the example loads to; and the schema engine
- * on rows of its own, for the types no setting uses yet.
+ * word; what good files load to; and what the example loads to. The schema engine
+ * by itself is tested in test_config_engine.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,23 +17,9 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "config_bad_inputs.h"
+#include "config_messages.h"
 #include "lib/config.h"
 #include "lib/settings.h"
-
-/* The lines that begin with the file's name, shortened as in the table; the source lines and carets are left out. */
-static void messages_of(const struct buffer *errors, struct buffer *out)
-{
-	static const char name[] = "t.yaml:", word[] = " error:";
-	for (const char *line = errors->data, *end; line && (end = strchr(line, '\n')); line = end + 1) {
-		const char *error = memmem(line, (size_t)(end - line), word, sizeof(word) - 1);
-		if (strncmp(line, name, sizeof(name) - 1) || !error)
-			continue;
-		line += sizeof(name) - 1;
-		buffer_append(out, line, (size_t)(error - line));
-		error += sizeof(word) - 1;
-		buffer_append(out, error, (size_t)(end - error) + 1);
-	}
-}
 
 static void expect_bad(const char *text, size_t len, const char *messages)
 {
@@ -198,6 +184,15 @@ static void assert_defaults(const struct settings *settings)
 	assert_null(settings->networks);
 	assert_int_equal(settings->collect.tick_ns, UINT64_C(1000000000));
 	assert_true(settings->collect.tcp);
+	assert_int_equal(settings->collect.tcp_rtt, SETTINGS_RTT_PER_TICK);
+	assert_false(settings->collect.udp || settings->collect.dns);
+	assert_true(settings->collect.lookups && settings->collect.drops);
+	assert_true(settings->collect.processes && settings->collect.interfaces);
+	assert_int_equal(settings->collect.n_flows + settings->collect.n_namespaces, 0);
+	assert_null(settings->collect.flows);
+	assert_null(settings->collect.namespaces);
+	assert_int_equal(settings->collect.memory_budget, 64000000);
+	assert_int_equal(settings->collect.events_per_second, 100);
 	assert_int_equal(settings->collect.top_peers, 100);
 	assert_int_equal(settings->collect.series_budget, 20000);
 	assert_int_equal(settings->collect.max_sockets, 262144);
@@ -221,6 +216,8 @@ static void test_defaults(void **state)
 					    "collect:\nserver:\nnetworks:\n",
 					    "server: {scrape: {targets: }, store: ~}\ncollect: null\n",
 					    "server:\n  scrape:\n    targets: []\n",
+					    "collect: {tcp: {}, flows: [], namespaces: }\n",
+					    "collect:\n  tcp: {rtt: per_tick}\n",
 					    "%YAML 1.2\n---\nnetworks: {}\n"};
 	for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
 		struct settings settings = load_good(texts[i]);
@@ -247,18 +244,23 @@ static void test_example(void **state)
 	for (const char *line = example.data, *end; (end = strchr(line, '\n')); line = end + 1)
 		assert_true(end - line <= 80);
 	/* What it says "for example" must load too: uncomment it in place of the empty value. */
-	static const char *const keys[] = { "networks: ", "targets: " };
-	for (size_t i = 0; i < 2; i++) {
+	static const struct { const char *key, *text; size_t n; } shown_keys[] = {
+		{ "networks: ", "networks: %.*s\n", 2 },
+		{ "targets: ", "server: {scrape: {targets: %.*s}}\n", 1 },
+		{ "flows: ", "collect: {flows: %.*s}\n", 2 },
+		{ "namespaces: ", "collect: {namespaces: %.*s}\n", 2 },
+	};
+	for (size_t i = 0; i < sizeof(shown_keys) / sizeof(*shown_keys); i++) {
 		char mark[64];
 		struct buffer text = BUFFER_INIT;
-		snprintf(mark, sizeof(mark), "# Example: %s", keys[i]);
+		snprintf(mark, sizeof(mark), "# Example: %s", shown_keys[i].key);
 		const char *shown = strstr(example.data, mark);
 		assert_non_null(shown);
 		const char *value = shown + strlen(mark);
-		buffer_printf(&text, i ? "server: {scrape: {%s%.*s}}\n" : "%s%.*s\n", keys[i],
-			      (int)strcspn(value, "\n"), value);
+		buffer_printf(&text, shown_keys[i].text, (int)strcspn(value, "\n"), value);
 		settings = load_good(text.data);
-		assert_int_equal(settings.n_networks + settings.server.scrape.n_targets, i ? 1 : 2);
+		assert_int_equal(settings.n_networks + settings.server.scrape.n_targets + settings.collect.n_flows +
+				 settings.collect.n_namespaces, shown_keys[i].n);
 		settings_done(&settings);
 		buffer_done(&text);
 	}
@@ -318,6 +320,58 @@ static void test_good_values(void **state)
 	assert_int_equal(settings.server.store.retention_raw_ns, UINT64_C(31536000000000000));
 	settings_done(&settings);
 	assert_null(settings.networks);
+}
+
+static void test_collect_values(void **state)
+{
+	struct settings settings = load_good(
+		"collect:\n"
+		"  tcp: {rtt: every_ack}\n"
+		"  udp: on\n"
+		"  dns: yes\n"
+		"  lookups: off\n"
+		"  drops: no\n"
+		"  processes: false\n"
+		"  interfaces: off\n"
+		"  flows: [abcdefghijklmno, \"12\", on]\n"
+		"  namespaces:\n"
+		"    - blue\n"
+		"    - /proc/1/ns/net\n"
+		"  memory_budget: 1GiB\n"
+		"  events_per_second: 5k\n");
+	assert_true(settings.collect.tcp && settings.collect.udp && settings.collect.dns);
+	assert_int_equal(settings.collect.tcp_rtt, SETTINGS_RTT_EVERY_ACK);
+	assert_false(settings.collect.lookups || settings.collect.drops);
+	assert_false(settings.collect.processes || settings.collect.interfaces);
+	assert_int_equal(settings.collect.n_flows, 3);
+	assert_string_equal(settings.collect.flows[0], "abcdefghijklmno");
+	assert_string_equal(settings.collect.flows[1], "12");
+	assert_string_equal(settings.collect.flows[2], "on");
+	assert_int_equal(settings.collect.n_namespaces, 2);
+	assert_string_equal(settings.collect.namespaces[0], "blue");
+	assert_string_equal(settings.collect.namespaces[1], "/proc/1/ns/net");
+	assert_int_equal(settings.collect.memory_budget, 1 << 30);
+	assert_int_equal(settings.collect.events_per_second, 5000);
+	settings_done(&settings);
+	assert_null(settings.collect.flows);
+	assert_null(settings.collect.namespaces);
+}
+
+static void test_sizes(void **state)
+{
+	static const struct { const char *written; uint32_t bytes; } cases[] = {
+		{ "64000000", 64000000 }, { "64000000B", 64000000 }, { "64000k", 64000000 }, { "64000KB", 64000000 },
+		{ "65536Ki", 67108864 },  { "65536kib", 67108864 },  { "64M", 64000000 },   { "64m", 64000000 },
+		{ "64MB", 64000000 },	  { "64Mi", 67108864 },	     { "64MiB", 67108864 }, { "1G", 1000000000 },
+		{ "1GB", 1000000000 },	  { "1Gi", 1073741824 },     { "3GiB", 3221225472 }, { "4G", 4000000000 },
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		char text[64];
+		snprintf(text, sizeof(text), "collect: {memory_budget: %s}", cases[i].written);
+		struct settings settings = load_good(text);
+		assert_int_equal(settings.collect.memory_budget, cases[i].bytes);
+		settings_done(&settings);
+	}
 }
 
 static void test_quoting(void **state)
@@ -402,6 +456,9 @@ static void test_range_ends(void **state)
 					    "collect: {series_budget: 10M}",
 					    "collect: {max_sockets: 1024}",
 					    "collect: {max_sockets: 4000000}",
+					    "collect: {memory_budget: 8M, events_per_second: 1}",
+					    "collect: {memory_budget: 4000000000, events_per_second: 100k}",
+					    "collect: {flows: [a, b, c, d, e, f, g, h]}",
 					    "server: {scrape: {interval: 20ms, timeout: 10ms}}",
 					    "server: {scrape: {interval: 1h, timeout: 60m}}",
 					    "server: {store: {retention: {raw: 1m}}}",
@@ -486,191 +543,6 @@ static void test_files(void **state)
 	rmdir(dir);
 }
 
-/* A schema with what the settings do not use yet. */
-struct rule { char *name; unsigned level; struct { uint64_t after_ns; char *note; } when; char **tags; size_t n_tags; };
-struct route { char *prefix_name; struct rule *rules; size_t n_rules; char *to; };
-struct feature {
-	char *optional;
-	unsigned mode;
-	struct rule *rules;
-	size_t n_rules;
-	struct route *routes;
-	size_t n_routes;
-};
-
-static const struct config_row tag_rows[] = {
-	{ .path = "", .type = CONFIG_STRING, .flags = CONFIG_UNIQUE, .max = 8, .help = "A tag." }, { 0 }
-};
-static const struct config_row rule_rows[] = {{.path = "name",
-					       .type = CONFIG_STRING,
-					       .offset = offsetof(struct rule, name),
-					       .flags = CONFIG_REQUIRED,
-					       .help = "Its name."},
-					      {.path = "level",
-					       .type = CONFIG_CHOICE,
-					       .offset = offsetof(struct rule, level),
-					       .choices = "low|middle|high",
-					       .value = "middle",
-					       .help = "How bad it is."},
-					      {.path = "when", .type = CONFIG_SECTION, .help = "The condition."},
-					      {.path = "when.after",
-					       .type = CONFIG_DURATION,
-					       .offset = offsetof(struct rule, when.after_ns),
-					       .value = "5s",
-					       .help = "How long it has to hold."},
-					      {.path = "when.note",
-					       .type = CONFIG_STRING,
-					       .offset = offsetof(struct rule, when.note),
-					       .flags = CONFIG_REQUIRED,
-					       .help = "Why."},
-					      {.path = "tags",
-					       .type = CONFIG_LIST,
-					       .offset = offsetof(struct rule, tags),
-					       .count_offset = offsetof(struct rule, n_tags),
-					       .size = sizeof(char *),
-					       .rows = tag_rows,
-					       .max = 2,
-					       .example = "[a, b]",
-					       .help = "Words."},
-					      {0}};
-static const struct config_row route_rows[] = {
-    {.path = "name", .type = CONFIG_STRING, .offset = offsetof(struct route, prefix_name), .help = "Key."},
-    {.path = "to",
-     .type = CONFIG_URL,
-     .offset = offsetof(struct route, to),
-     .flags = CONFIG_REQUIRED,
-     .help = "Where."},
-    {.path = "rules",
-     .type = CONFIG_LIST,
-     .offset = offsetof(struct route, rules),
-     .count_offset = offsetof(struct route, n_rules),
-     .size = sizeof(struct rule),
-     .rows = rule_rows,
-     .help = "Nested records."},
-    {0}};
-static const struct config_row feature_rows[] = {{.path = "optional",
-						  .type = CONFIG_STRING,
-						  .offset = offsetof(struct feature, optional),
-						  .example = "FILE",
-						  .help = "Not set by default."},
-						 {.path = "mode",
-						  .type = CONFIG_CHOICE,
-						  .offset = offsetof(struct feature, mode),
-						  .choices = "a|b",
-						  .value = "b",
-						  .help = "One of two."},
-						 {.path = "rules",
-						  .type = CONFIG_LIST,
-						  .offset = offsetof(struct feature, rules),
-						  .count_offset = offsetof(struct feature, n_rules),
-						  .size = sizeof(struct rule),
-						  .rows = rule_rows,
-						  .help = "Records."},
-						 {.path = "routes",
-						  .type = CONFIG_MAP,
-						  .offset = offsetof(struct feature, routes),
-						  .count_offset = offsetof(struct feature, n_routes),
-						  .size = sizeof(struct route),
-						  .rows = route_rows,
-						  .help = "A map of records."},
-						 {0}};
-
-static void test_engine_good(void **state)
-{
-	static const char text[] = "rules:\n"
-				   "  - {name: r1, level: high, when: {after: 1h, note: n1}, tags: [x, y]}\n"
-				   "  - name: r2\n"
-				   "    when:\n"
-				   "      note: n2\n"
-				   "routes:\n"
-				   "  one: {to: http://a/, rules: [{name: r3, when: {note: n3}, tags: [z]}]}\n"
-				   "  two: {to: https://b}\n"
-				   "mode: a\n"
-				   "optional: here\n";
-	struct feature feature;
-	struct buffer errors = BUFFER_INIT;
-	assert_int_equal(config_parse(feature_rows, text, sizeof(text) - 1, "t", &feature, sizeof(feature), &errors),
-			 0);
-	assert_string_equal(feature.optional, "here");
-	assert_int_equal(feature.mode, 0);
-	assert_int_equal(feature.n_rules, 2);
-	assert_int_equal(feature.rules[0].level, 2);
-	assert_int_equal(feature.rules[0].when.after_ns, UINT64_C(3600000000000));
-	assert_string_equal(feature.rules[0].when.note, "n1");
-	assert_int_equal(feature.rules[0].n_tags, 2);
-	assert_string_equal(feature.rules[0].tags[1], "y");
-	assert_int_equal(feature.rules[1].level, 1);
-	assert_int_equal(feature.rules[1].when.after_ns, UINT64_C(5000000000));
-	assert_int_equal(feature.n_routes, 2);
-	assert_string_equal(feature.routes[0].prefix_name, "one");
-	assert_string_equal(feature.routes[0].rules[0].tags[0], "z");
-	assert_string_equal(feature.routes[1].to, "https://b");
-	config_done(feature_rows, &feature);
-	assert_null(feature.rules);
-	buffer_done(&errors);
-}
-
-static void test_engine_bad(void **state)
-{
-	static const char text[] = "mode: c\n"
-				   "optional: ~\n"
-				   "rules:\n"
-				   "  - {name: r1, level: hi, when: {afterr: 1h}, tags: [x, x]}\n"
-				   "  - {name: r2, when: [], tags: [a, b, c]}\n"
-				   "  - {name: r3, tags: [long-long]}\n"
-				   "  - {name: r4, when.note: x}\n"
-				   "routes: {one: {tu: http://a/}, two: 5, three: {to: a, note: b}}\n";
-	static const char messages[] =
-	    "1:7: expected a or b, not `c`\n"
-	    "2:11: expected text, not nothing\n"
-	    "4:5: an entry of `rules` needs `when.note`\n"
-	    "4:23: expected low, middle or high, not `hi`\n"
-	    "4:34: unknown key `afterr` in `rules.when`; did you mean `after`?\n"
-	    "4:57: duplicate value `x`; it is first used on line 4\n"
-	    "5:5: an entry of `rules` needs `when.note`\n"
-	    "5:22: expected keys such as `after`, not a list\n"
-	    "5:32: `rules.tags` has 3 entries; at most 2 are allowed\n"
-	    "6:5: an entry of `rules` needs `when.note`\n"
-	    "6:23: `entry` must have 1 to 8 characters, not 9\n"
-	    "7:5: an entry of `rules` needs `when.note`\n"
-	    "7:16: write `when.note` as nested keys: when: {note: ...}\n"
-	    "8:15: an entry of `routes.one` needs `to`\n"
-	    "8:16: unknown key `tu` in `routes.one`; did you mean `to`?\n"
-	    "8:37: expected an entry with keys such as `to`, not `5`\n"
-	    "8:52: expected a URL such as http://10.0.0.2:9435/metrics, not `a`; it must start with http:// or "
-	    "https://\n"
-	    "8:55: `note` belongs under `rules.when` or under `routes.rules.when`, not under `routes.three`\n";
-	struct feature feature;
-	struct buffer errors = BUFFER_INIT, got = BUFFER_INIT;
-	assert_int_equal(
-	    config_parse(feature_rows, text, sizeof(text) - 1, "t.yaml", &feature, sizeof(feature), &errors), -EINVAL);
-	messages_of(&errors, &got);
-	assert_string_equal(got.data, messages);
-	assert_null(feature.rules);
-	buffer_done(&errors);
-	buffer_done(&got);
-}
-
-static void test_engine_example(void **state)
-{
-	struct feature feature;
-	struct buffer example = BUFFER_INIT, errors = BUFFER_INIT, man = BUFFER_INIT;
-	config_write_example(feature_rows, &example);
-	assert_int_equal(config_parse(feature_rows, example.data, example.len, "t", &feature, sizeof(feature), &errors),
-			 0);
-	assert_null(feature.optional);
-	assert_int_equal(feature.mode, 1);
-	assert_int_equal(feature.n_rules + feature.n_routes, 0);
-	assert_non_null(strstr(example.data, "# optional: FILE\n"));
-	assert_non_null(strstr(example.data, "#   when.after (duration, default 5s): How long it has to hold.\n"));
-	config_write_man(feature_rows, &man);
-	assert_non_null(strstr(man.data, ".TP\n\\fBmode\\fR (a or b, default b)\nOne of two.\n"));
-	config_done(feature_rows, &feature);
-	buffer_done(&example);
-	buffer_done(&errors);
-	buffer_done(&man);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -679,10 +551,9 @@ int main(void)
 		cmocka_unit_test(test_carets),		 cmocka_unit_test(test_long_lines),
 		cmocka_unit_test(test_many_errors),	 cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_example),		 cmocka_unit_test(test_good_values),
+		cmocka_unit_test(test_collect_values),	 cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_quoting),		 cmocka_unit_test(test_hostile_texts),
 		cmocka_unit_test(test_range_ends),	 cmocka_unit_test(test_files),
-		cmocka_unit_test(test_engine_good),	 cmocka_unit_test(test_engine_bad),
-		cmocka_unit_test(test_engine_example),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -219,6 +219,15 @@ static void test_help(void **state)
 	flags_write_help(&command, NULL, &out);
 	assert_null(strstr(out.data, "default"));
 	assert_non_null(strstr(out.data, "paragraph that has to be wrapped.\n"));
+	/* A program by itself. */
+	struct flag_command standalone = command;
+	standalone.standalone = true;
+	buffer_clear(&out);
+	flags_write_help(&standalone, &defaults, &out);
+	assert_memory_equal(out.data, "Usage: test [flags] FILE", 24);
+	buffer_clear(&out);
+	flags_write_man(&standalone, &defaults, &out);
+	assert_memory_equal(out.data, ".SS \"test [flags]", 16);
 	unsetenv("COLUMNS");
 	buffer_done(&out);
 }
