@@ -10,13 +10,28 @@ The machine's own interfaces are never touched: pytest itself moves into fresh n
 
 Addresses are random: 10.x.y.0/24 and fd..::/64 per link, so that an agent that sees all namespaces of the machine cannot
 mistake somebody else's traffic for the test's.
+
+A link may go through a relay (lab/README.md), which delays, loses, duplicates, reorders and paces packets as told and
+knows exactly what it did to which.
 """
+import csv
 import ctypes
+import fcntl
 import ipaddress
+import json
 import os
 import random
+import select
+import socket
+import struct
 import subprocess
 import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+RELAY = os.path.join(os.path.dirname(os.environ.get("NETSONDE_BINARY", os.path.join(ROOT, "build", "netsonde"))),
+                     "lab", "lab-relay")
+SIOCETHTOOL = 0x8946
+ETHTOOL_STXCSUM = 0x17
 
 CLONE_NEWNET = 0x40000000
 CLONE_NEWNS = 0x00020000
@@ -101,6 +116,13 @@ class Host:
         with self:
             return subprocess.Popen(command, preexec_fn=die_with_parent, process_group=0, **options)
 
+    def finish_packets(self, device):
+        """Packets leave the device complete: with their checksums, and (no TSO without) not longer than its MTU."""
+        off = ctypes.create_string_buffer(struct.pack("II", ETHTOOL_STXCSUM, 0))
+        request = struct.pack("16sP16x", device.encode(), ctypes.addressof(off))
+        with self, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            fcntl.ioctl(sock, SIOCETHTOOL, request)
+
     def sysctl(self, name, value):
         with self, open("/proc/sys/" + name.replace(".", "/"), "w", encoding="ascii") as file:
             file.write(str(value))
@@ -125,11 +147,104 @@ class End:
     def __init__(self, host, device, network4, network6, number):
         self.host = host
         self.device = device
+        self.relay = None
         self.network4, self.network6 = network4, network6
         self.v4, self.v6 = str(network4[number]), str(network6[number])
 
     def address(self, family):
         return self.v4 if family == 4 else self.v6
+
+
+class Relay:
+    """The process in the middle of a link, in a network namespace of its own. Direction a->b is away from the link's
+    first host. Settings are those of `lab-relay --help`, as keywords: loss="1%", delay="20ms", rate="10Mbit"."""
+
+    ANSWER_S = 10
+
+    def __init__(self, host, devices, both, a_to_b, b_to_a, seed=1, memory=256, realtime=False, spin="0s"):
+        self.log = os.memfd_create("relay-log", 0)  # read by packets(); gone with the test
+        command = [RELAY, *devices, f"--seed={seed}", f"--memory={memory}", f"--spin={spin}",
+                   f"--log=/proc/self/fd/{self.log}"]
+        command += [f"--{name}={self._words(settings)}" for name, settings in
+                    (("both", both), ("a-to-b", a_to_b), ("b-to-a", b_to_a)) if settings]
+        if realtime:
+            command.append("--realtime")
+        self.process = host.popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  pass_fds=(self.log,))
+        self._lines = b""
+        self.result = None
+        assert self._answer() == "ready"
+
+    @staticmethod
+    def _words(settings):
+        return " ".join(f"{key}={value}" for key, value in settings.items())
+
+    def _answer(self):
+        deadline = time.monotonic() + self.ANSWER_S
+        while b"\n" not in self._lines:
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0, deadline - time.monotonic()))
+            chunk = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            if not chunk:
+                self.process.kill()
+                raise AssertionError(f"the relay does not answer: {self.process.communicate()[1].decode()}")
+            self._lines += chunk
+        line, _, self._lines = self._lines.partition(b"\n")
+        return line.decode()
+
+    def ask(self, line):
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def set(self, direction="both", **settings):
+        """Changes settings ("a->b", "b->a" or "both"); packets that already wait keep their times."""
+        answer = self.ask(f"{direction} {self._words(settings)}")
+        assert answer == "ok", answer
+
+    def counts(self):
+        """{"a->b": {"in": ..., "out": ..., "lost": ..., ...}, "b->a": {...}}, of now. Keys: lab/README.md."""
+        return json.loads(self.ask("counts"))
+
+    def settle(self, seconds=10):
+        """Waits until no packet is inside the relay; returns the counts."""
+        def empty():
+            counts = self.counts()
+            return counts if not any(direction["queued"] for direction in counts.values()) else None
+        return wait_for(empty, seconds, "the relay empty")
+
+    def packets(self):
+        """The log: a dict per packet or copy with the columns of lab/README.md, numbers as int."""
+        if self.result is None:
+            self.counts()  # writes what is buffered
+        with open(os.dup(self.log), encoding="ascii") as file:
+            file.seek(0)
+            rows = list(csv.DictReader(file))
+        for row in rows:
+            for key in ("number", "copy", "length", "in_ns", "due_ns", "out_ns", "protocol"):
+                row[key] = int(row[key])
+        return rows
+
+    def end(self):
+        """Ends the relay; its last counts."""
+        if self.result is None:
+            self.process.stdin.close()
+            self.result = json.loads(self._answer())
+            status = self.process.wait(self.ANSWER_S)
+            errors = self.process.stderr.read().decode()
+            self.process.stdout.close()
+            self.process.stderr.close()
+            assert status == 0, errors
+            print(f"---- relay: {self.result}")  # shown by pytest when the test failed
+        return self.result
+
+    def close(self):
+        try:
+            self.end()
+        finally:
+            if self.process.poll() is None:
+                self.process.kill()
+                self.process.wait()
+            os.close(self.log)
 
 
 class Lab:
@@ -138,6 +253,7 @@ class Lab:
     def __init__(self):
         self._random = random.SystemRandom()
         self.hosts = []
+        self.relays = []
         self._networks = set()
 
     def host(self, name):
@@ -152,15 +268,43 @@ class Lab:
                 self._networks.add(network)
                 return network
 
-    def link(self, one, two):
-        """A veth pair between two hosts. Returns its two ends."""
-        network4 = self._network4()
-        network6 = ipaddress.ip_network((0xfd << 120 | self._random.getrandbits(56) << 64, 64))
+    def _pair(self, one, two):
+        """A veth pair between two hosts; the names of its devices."""
         names = [f"{host.name[:6]}{self._random.getrandbits(24):06x}" for host in (one, two)]
         one.run("ip", "link", "add", names[0], "type", "veth", "peer", "name", names[1], "netns", two.path)
+        return names
+
+    def _relayed_pairs(self, one, two, both, a_to_b, b_to_a, options):
+        """Each host's pair ends at a relay between them; the names of the hosts' devices, and the relay."""
+        between = self.host("relay")
+        for scope in ("all", "default"):
+            between.sysctl(f"net.ipv6.conf.{scope}.disable_ipv6", 1)
+        pairs = [self._pair(host, between) for host in (one, two)]
+        for host, (device, _) in zip((one, two), pairs):
+            host.finish_packets(device)
+        relay = Relay(between, [inner for _, inner in pairs], both, a_to_b, b_to_a, **options)
+        self.relays.append(relay)
+        return [device for device, _ in pairs], relay
+
+    def link(self, one, two, a_to_b=None, b_to_a=None, relay=None, **both):
+        """A link between two hosts. Returns its two ends.
+
+        A plain veth pair, unless there are settings for a relay: keywords for both directions (delay="20ms",
+        loss="1%", jitter, rate, queue, duplicate, reorder, hold), a_to_b and b_to_a dicts of the same for one, and
+        relay, a dict of options (seed, memory, realtime, spin), which may be empty. Both ends then have the Relay as
+        `.relay`.
+        """
+        network4 = self._network4()
+        network6 = ipaddress.ip_network((0xfd << 120 | self._random.getrandbits(56) << 64, 64))
+        middle = None
+        if both or a_to_b or b_to_a or relay is not None:
+            names, middle = self._relayed_pairs(one, two, both, a_to_b, b_to_a, relay or {})
+        else:
+            names = self._pair(one, two)
         ends = []
         for number, (host, device) in enumerate(zip((one, two), names), 1):
             end = End(host, device, network4, network6, number)
+            end.relay = middle
             host.run("ip", "address", "add", f"{end.v4}/24", "dev", device)
             host.run("ip", "address", "add", f"{end.v6}/64", "dev", device, "nodad")
             host.run("ip", "link", "set", device, "up")
@@ -170,5 +314,9 @@ class Lab:
         return ends
 
     def close(self):
-        for host in self.hosts:
-            host.close()
+        try:
+            for relay in self.relays:
+                relay.close()
+        finally:
+            for host in self.hosts:
+                host.close()
