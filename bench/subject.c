@@ -17,36 +17,28 @@ void subject_open(struct subject *subject)
 	struct features features = { 0 };
 	struct buffer errors = BUFFER_INIT;
 	struct error error = { "" };
-	struct peers_kernel kernel;
-	struct peers_size size;
 
 	if (settings_load(NULL, &subject->settings, &errors))
 		bench_die("settings");
-	size = peers_size(&subject->settings);
-	if (tcp_program_open(&size, subject->settings.collect.max_sockets, TCP_SWEEP_BEST, &subject->program, &error))
-		refuse(&error);
-	tcp_program_kernel(subject->program, &kernel);
-	if (peers_new(&kernel, &size, &subject->settings, &subject->peers, &error) ||
+	if (peers_new(&subject->settings, &subject->peers, &error) ||
+	    tcp_program_open(subject->peers, NULL, subject->settings.collect.max_sockets, TCP_SWEEP_BEST, &subject->program, &error) ||
 	    tcp_program_attach(subject->program, &features, &error))
 		refuse(&error);
 }
 
 void subject_close(struct subject *subject)
 {
-	peers_free(subject->peers);
 	tcp_program_close(subject->program);
+	peers_free(subject->peers);
 	settings_done(&subject->settings);
 }
 
 void subject_sweep(struct subject *subject)
 {
-	uint32_t parity;
-	uint64_t generation = tcp_program_next_generation(subject->program, &parity);
-
-	peers_before_sweep(subject->peers, parity);
+	peers_begin(subject->peers);
 	if (tcp_program_sweep(subject->program))
 		bench_die("sweep");
-	peers_after_sweep(subject->peers, generation, parity, mono_now());
+	peers_end(subject->peers, mono_now());
 }
 
 uint64_t subject_swept(const struct subject *subject)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0) */
 /*
- * The one header that the BPF programs and the agent share: what is in the
- * maps, byte for byte. Fixed-width types, explicit padding, every size asserted.
+ * What the BPF programs and the agent share: what is in the maps, byte for byte.
+ * Fixed-width types, explicit padding, every size asserted. Here is the peer table
+ * and what the TCP programs keep in it; abi_NAME.h has the rest of program NAME.
  *
  * Memory model of the TCP collector. A *slot* is one line of the peer table: an
  * address, a configured network, or everything else ("other"), each in one role. A slot owns one row of counters and one set of
@@ -71,7 +72,6 @@ enum tcp_hist { TCP_HIST_HANDSHAKE, TCP_HIST_DURATION, TCP_HIST_RTT, TCP_HIST_JI
 enum tcp_lost {
 	LOST_SOCKET,     /* no record for a connection (memory, or the limit): its bytes and RTT are missing */
 	LOST_HANDSHAKE,  /* a completed handshake whose duration the kernel did not know (SYN cookies) */
-	LOST_CANDIDATE,  /* an address in "other" could not be weighed for promotion */
 	LOST_ADDRESS,    /* an event whose peer could not be read: counted under "other" */
 	LOST_COUNT
 };
@@ -88,16 +88,22 @@ struct network_key {
 };
 _Static_assert(sizeof(struct network_key) == 20, "key of the longest-prefix map");
 
+/* Every program's rows of the peer table begin with this (src/agent/peers.h). */
+struct row_head {
+	__abi_u64 touched;    /* generation of the last update; 0: never used */
+	__abi_u64 sockets[2]; /* sockets that point at this slot, by sweep_parity: rebuilt by every sweep, cannot drift */
+};
+_Static_assert(sizeof(struct row_head) == 24, "no padding");
+
 struct peer_row {
-	__abi_u64 touched;                       /* generation of the last update */
+	struct row_head head;
 	__abi_u64 outcomes[OUTCOME_COUNT];
 	__abi_u64 retransmits[RETRANSMIT_COUNT]; /* segments */
 	__abi_u64 resets[RESET_DIRECTION_COUNT];
 	__abi_u64 sent_bytes, received_bytes;    /* payload; sent counts first transmissions only */
 	__abi_u64 sent_segments, received_segments;
 	__abi_u64 limited_jiffies[LIMIT_COUNT];
-	/* Gauges, rebuilt by every sweep at index sweep_parity: they cannot drift. */
-	__abi_u64 sockets[2];                    /* tracked sockets that point at this slot, in any state */
+	/* Gauges, rebuilt by every sweep at index sweep_parity. */
 	__abi_u64 open[2];                       /* established and not yet closed */
 	/* Smallest minimum RTT of the open ones, and of those closed since the sweep before (a close writes into the
 	 * half that the next sweep fills); 0: none. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0) */
 /*
- * The peer table in the kernel: from an address and a role to a slot, and the
- * slot's counters and histograms. Order of the look-up: configured network
+ * The peer table in the kernel: from an address and a role to a slot. One set of
+ * maps for all programs, so a peer has one label everywhere; each program keeps
+ * rows of its own by slot, which begin with struct row_head. Order of the look-up: configured network
  * (longest prefix), own slots, free slots, "other". Totals are exact whichever it
  * is; only the label differs. The maps hold base slots; a role is added.
  *
@@ -16,25 +17,8 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 #include "abi.h"
-#include "hist.bpf.h"
 
-/* Sizes are set by the agent before it loads the object. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 2);
-	__type(key, __u32);
-	__type(value, struct peer_row);
-} rows SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 2);
-	__type(key, __u32);
-	__type(value, struct peer_hists);
-} hists SEC(".maps");
-
+/* The agent puts its own maps in the place of these before it loads the object (peers_share); so sizes here mean nothing. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
@@ -64,19 +48,15 @@ struct {
 	__type(value, __u64);
 } candidates SEC(".maps");
 
-/* Written by the agent. */
+/* Written by the agent, in every object that includes this. */
 __u64 generation = 1;        /* of the snapshot being filled */
 __u32 resolve_generation = 1;
 __u32 sweep_parity;          /* which half of the gauges the running sweep fills */
 __u32 network_count;
+__u32 slots_may_be_free = 1; /* cleared here */
 /* Written here. */
-__u64 lost[LOST_COUNT];
+__u64 lost_candidates;       /* addresses in "other" that could not be weighed for promotion */
 __u64 slots_taken;           /* rises when a peer gets a slot, so that the agent looks for its address */
-
-static __always_inline void lose(enum tcp_lost what)
-{
-	__sync_fetch_and_add(&lost[what], 1);
-}
 
 static __always_inline void add(__u64 *counter, __u64 n)
 {
@@ -84,26 +64,10 @@ static __always_inline void add(__u64 *counter, __u64 n)
 		__sync_fetch_and_add(counter, n);
 }
 
-static __always_inline struct peer_row *row_of(__u32 slot)
+static __always_inline void touch(struct row_head *head)
 {
-	struct peer_row *row = bpf_map_lookup_elem(&rows, &slot);
-
-	if (row && row->touched != generation)
-		row->touched = generation;
-	return row;
-}
-
-static __always_inline void observe_ns(__u32 slot, enum tcp_hist which, __u64 ns)
-{
-	struct peer_hists *h = bpf_map_lookup_elem(&hists, &slot);
-	__u32 bucket = hist_bucket(ns);
-
-	/* The verifier must see the bound on the very register that indexes: keep the compiler from deriving it anew. */
-	asm volatile("" : "+r"(bucket));
-	if (!h || bucket >= HIST_BUCKETS)
-		return;
-	__sync_fetch_and_add(&h->buckets[which][bucket], 1);
-	__sync_fetch_and_add(&h->sum_ns[which], ns);
+	if (head->touched != generation)
+		head->touched = generation;
 }
 
 /* The remote address of a full, time-wait or request socket: they share sock_common. */
@@ -136,14 +100,20 @@ static __always_inline __u32 slot_of(const struct peer_address *address, __u32 r
 	found = bpf_map_lookup_elem(&slots, address);
 	if (found)
 		return *found + role;
-	if (bpf_map_pop_elem(&free_slots, &base))
+	/* The queue has one lock for all CPUs, so an empty one is not asked for every packet. */
+	if (!slots_may_be_free)
 		return SLOT_OTHER + role;
+	if (bpf_map_pop_elem(&free_slots, &base)) {
+		slots_may_be_free = 0;
+		return SLOT_OTHER + role;
+	}
 	if (!bpf_map_update_elem(&slots, address, &base, BPF_NOEXIST)) {
 		__sync_fetch_and_add(&slots_taken, 1);
 		return base + role;
 	}
 	/* Another CPU was faster, or the map refused: give the slots back. */
 	bpf_map_push_elem(&free_slots, &base, BPF_ANY);
+	slots_may_be_free = 1;
 	found = bpf_map_lookup_elem(&slots, address);
 	return (found ? *found : SLOT_OTHER) + role;
 }
@@ -155,7 +125,7 @@ static __always_inline void weigh(const struct peer_address *address, __u64 weig
 	if (w)
 		__sync_fetch_and_add(w, weight);
 	else if (bpf_map_update_elem(&candidates, address, &weight, BPF_NOEXIST))
-		lose(LOST_CANDIDATE);
+		add(&lost_candidates, 1);
 }
 
 #endif

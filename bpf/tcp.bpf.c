@@ -23,7 +23,7 @@
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
-#include "tcp_socket.bpf.h"
+#include "tcp_event.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -31,16 +31,11 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const volatile bool retransmit_tells_error;
 
 /* Seeding only: which local ports listen, to tell accepted sockets from connected ones. */
-struct listener {
-	__u32 netns;
-	__u32 port;
-};
-
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 65536);
-	__type(key, struct listener);
+	__type(key, struct port);
 	__type(value, __u8);
 } listeners SEC(".maps");
 
@@ -64,7 +59,6 @@ __u32 seed_pass;            /* 0: collect listeners, 1: make records */
 __u32 look_again;           /* written by the agent: tcp_state_again works */
 __u64 recovered;            /* events that only tcp_state_again saw */
 __u64 swept, swept_open;    /* by the running sweep */
-__u64 sweep_jiffies, sweep_ns; /* one instant in both clocks, for the length of a jiffy */
 
 static __always_inline enum tcp_outcome outcome_of(int error)
 {
@@ -125,6 +119,7 @@ static __always_inline void on_syn_sent(struct sock *sk, struct tcp_sock *tp, bo
 	initial.sent_segments = tp->segs_out;
 	initial.received_segments = tp->segs_in;
 	initial.since_ns = bpf_ktime_get_ns();
+	note_owner(&initial.owner);
 	if (!track(sk, &initial) && !again)
 		lose(LOST_SOCKET);
 }
@@ -189,6 +184,8 @@ static __always_inline void on_failed_handshake(struct sock *sk, struct sock_sta
 		add(&row->received_segments, move_u32(&st->received_segments, tp->segs_in));
 	}
 	count_outcome(st->slot, &address, outcome_of(sk->sk_err));
+	if (st->role == ROLE_CLIENT)
+		tell(EVENT_CONNECT_FAILED, sk, st, sk->sk_err, 1);
 }
 
 static __always_inline void on_end(struct sock *sk, struct sock_state *st, struct tcp_sock *tp, int old_state)
@@ -252,8 +249,11 @@ static __always_inline void on_state(struct sock *sk, int old_state, int new_sta
 {
 	struct tcp_sock *tp;
 
-	if (new_state != TCP_SYN_SENT && new_state != TCP_ESTABLISHED && new_state != TCP_CLOSE)
+	if (new_state != TCP_SYN_SENT && new_state != TCP_ESTABLISHED && new_state != TCP_CLOSE) {
+		if (new_state == TCP_LISTEN && !again && sk->sk_protocol == IPPROTO_TCP)
+			note_listener(sk);
 		return;
+	}
 	if (old_state == TCP_LISTEN || sk->sk_protocol != IPPROTO_TCP)
 		return;
 	tp = bpf_skc_to_tcp_sock(sk);
@@ -304,12 +304,11 @@ static __always_inline void sweep_fully(struct sock *sk, struct tcp_sock *tp, __
 	row = bpf_map_lookup_elem(&rows, &st->slot);
 	if (!row)
 		return;
-	row->sockets[half]++;
+	row->head.sockets[half]++;
 	/* Before it is established the sequence numbers are being set up, after the close all is counted. */
 	if (st->phase != PHASE_OPEN || sk->__sk_common.skc_state == TCP_CLOSE)
 		return;
-	if (row->touched != generation)
-		row->touched = generation;
+	touch(&row->head);
 	st->min_rtt_us = min_rtt_us_of(tp);
 	st->settled = !report(sk, tp, st, row, &address, 0);
 	count_open(row, half, st->min_rtt_us);
@@ -334,14 +333,8 @@ static __always_inline void sweep_socket(struct sock *sk, struct tcp_sock *tp, c
 	row = bpf_map_lookup_elem(&rows, &slot);
 	if (!row)
 		return;
-	row->sockets[half]++;
+	row->head.sockets[half]++;
 	count_open(row, half, st->min_rtt_us);
-}
-
-static __always_inline void note_clocks(void)
-{
-	sweep_jiffies = bpf_jiffies64();
-	sweep_ns = bpf_ktime_get_ns();
 }
 
 /* The iterator's own pointer to the record saves the way from the socket to it. */
@@ -352,10 +345,8 @@ int tcp_sweep(struct bpf_iter__bpf_sk_storage_map *ctx)
 	struct sock *sk = ctx->sk;
 	struct tcp_sock *tp;
 
-	if (!sk) {
-		note_clocks();
+	if (!sk)
 		return 0;
-	}
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (st && tp)
 		sweep_socket(sk, tp, st);
@@ -373,10 +364,8 @@ int tcp_sweep_files(struct bpf_iter__task_file *ctx)
 	struct tcp_sock *tp;
 	struct sock *sk;
 
-	if (!file) {
-		note_clocks();
+	if (!file)
 		return 0;
-	}
 	socket = bpf_sock_from_file(file);
 	if (!socket)
 		return 0;
@@ -398,15 +387,17 @@ SEC("iter/task_file")
 int tcp_seed(struct bpf_iter__task_file *ctx)
 {
 	struct sock_state initial = { .phase = PHASE_OPEN };
+	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
-	struct listener key = {};
+	struct port key = {};
+	struct owner owner = {};
 	struct socket *socket;
 	struct tcp_sock *tp;
 	struct sock *sk;
 	__u8 one = 1;
 	int state;
 
-	if (!file)
+	if (!file || !task)
 		return 0;
 	socket = bpf_sock_from_file(file);
 	if (!socket)
@@ -417,15 +408,20 @@ int tcp_seed(struct bpf_iter__task_file *ctx)
 		return 0;
 	state = sk->__sk_common.skc_state;
 	key.netns = sk->__sk_common.skc_net.net->ns.inum;
-	key.port = sk->__sk_common.skc_num;
+	key.number = sk->__sk_common.skc_num;
+	owner.pid = task->tgid;
+	bpf_probe_read_kernel_str(owner.comm, sizeof(owner.comm), task->comm);
 	if (seed_pass == 0) {
-		if (state == TCP_LISTEN)
+		if (state == TCP_LISTEN) {
 			bpf_map_update_elem(&listeners, &key, &one, BPF_ANY);
+			bpf_map_update_elem(&port_owners, &key, &owner, BPF_NOEXIST);
+		}
 		return 0;
 	}
 	if (state == TCP_LISTEN || state == TCP_CLOSE || bpf_sk_storage_get(&sockets, sk, 0, 0))
 		return 0;
 	initial.role = bpf_map_lookup_elem(&listeners, &key) ? ROLE_SERVER : ROLE_CLIENT;
+	initial.owner = owner;
 	if (state == TCP_SYN_SENT) {
 		initial.phase = PHASE_CONNECTING;
 	} else {
@@ -486,8 +482,11 @@ int tcp_retransmit(unsigned long long *ctx)
 	bpf_probe_read_kernel(&segments, sizeof(segments),
 			      skb + bpf_core_field_offset(struct sk_buff, cb) +
 				      bpf_core_field_offset(struct tcp_skb_cb, tcp_gso_segs));
+	segments = segments ? segments : 1;
 	if (row)
-		add(&row->retransmits[type], segments ? segments : 1);
+		add(&row->retransmits[type], segments);
+	if (st)
+		tell_burst(sk, st, segments);
 	return 0;
 }
 
@@ -518,6 +517,9 @@ static __always_inline void count_reset(struct sock *sk, const struct peer_addre
 
 	if (row)
 		add(&row->resets[direction], 1);
+	/* A refused connect is told as such, and a reset of what nobody listens to is not worth a line. */
+	if (sk && sk->__sk_common.skc_state != TCP_SYN_SENT)
+		tell(EVENT_RESET, sk, st, direction, 1);
 }
 
 /* The source of the packet that we answer with a reset: there may be no socket. */

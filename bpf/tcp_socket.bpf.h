@@ -18,43 +18,19 @@
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
-#include "peer.bpf.h"
-
-enum phase { PHASE_CONNECTING, PHASE_OPEN, PHASE_CLOSED };
-
-/* First, in one cache line, what the sweep needs of an idle socket. */
-struct sock_state {
-	__u8 role;
-	__u8 phase;            /* written last: who sees a phase sees the rest */
-	__u8 settled;          /* the last full look found nothing new and held nothing back */
-	__u8 reserved;
-	__u32 slot;
-	__u32 resolved;        /* resolve_generation of slot */
-	__u32 min_rtt_us;      /* at the last full look; 0: none */
-	__u32 sent_segments, received_segments;
-	__u64 since_ns;        /* CONNECTING: SYN sent; OPEN: established; 0 when we did not see it */
-	__u64 sent_bytes, received_bytes;
-	__u32 limited_jiffies[LIMIT_COUNT];
-	__u32 delivered;       /* tp->delivered at the last RTT sample */
-	__u32 isn;             /* OPEN: snd_una when bytes_acked was 0 */
-	__u32 looked;          /* low half of the generation of the last look by tcp_sweep_files */
-};
-_Static_assert(sizeof(struct sock_state) == 72, "72 bytes a socket");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct sock_state);
-} sockets SEC(".maps");
+#include "tcp_record.bpf.h"
+#include "tcp_row.bpf.h"
 
 __u32 sockets_max = 262144; /* written by the agent */
-__u64 sockets_tracked;      /* by the last complete sweep; written by the agent */
+__u64 sockets_tracked;      /* counted by the last complete sweep, and made since */
 
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 
-static __always_inline __u64 move_u64(__u64 *counted, __u64 now)
+/* Global functions, so that the verifier looks into each once (see observe_ns). */
+__noinline __u64 move_u64(__u64 *counted, __u64 now)
 {
+	if (!counted)
+		return 0;
 	/* At most one other party (sweep against close) can win in between, once. */
 	for (int i = 0; i < 3; i++) {
 		__u64 old = READ_ONCE(*counted);
@@ -67,8 +43,10 @@ static __always_inline __u64 move_u64(__u64 *counted, __u64 now)
 	return 0;
 }
 
-static __always_inline __u32 move_u32(__u32 *counted, __u32 now)
+__noinline __u32 move_u32(__u32 *counted, __u32 now)
 {
+	if (!counted)
+		return 0;
 	for (int i = 0; i < 3; i++) {
 		__u32 old = READ_ONCE(*counted);
 
@@ -197,7 +175,8 @@ static __always_inline bool report(struct sock *sk, struct tcp_sock *tp, struct 
 		add(&row->limited_jiffies[i], move_u32(&st->limited_jiffies[i], t.limits[i]));
 	/* A new RTT is there when something was delivered; an idle connection's old one says nothing about now. */
 	if (t.srtt_us && move_u32(&st->delivered, t.delivered)) {
-		observe_ns(st->slot, TCP_HIST_RTT, (__u64)t.srtt_us * 1000);
+		if (!st->every_ack)
+			observe_ns(st->slot, TCP_HIST_RTT, (__u64)t.srtt_us * 1000);
 		observe_ns(st->slot, TCP_HIST_JITTER, (__u64)t.mdev_us * 1000);
 	}
 	if (st->slot < ROLE_COUNT && sent + received)
@@ -226,7 +205,10 @@ static __always_inline struct sock_state *track(struct sock *sk, struct sock_sta
 	if (!st) {
 		if (sockets_tracked >= sockets_max)
 			return NULL;
-		return bpf_sk_storage_get(&sockets, sk, initial, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		st = bpf_sk_storage_get(&sockets, sk, initial, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (st)
+			__sync_fetch_and_add(&sockets_tracked, 1);
+		return st;
 	}
 	/* The sweep looks at no record that is CLOSED. */
 	st->phase = PHASE_CLOSED;
@@ -243,6 +225,9 @@ static __always_inline struct sock_state *track(struct sock *sk, struct sock_sta
 	__builtin_memcpy(st->limited_jiffies, initial->limited_jiffies, sizeof(st->limited_jiffies));
 	st->delivered = initial->delivered;
 	st->isn = initial->isn;
+	st->every_ack = 0;
+	st->owner = initial->owner;
+	st->burst_segments = 0;
 	asm volatile("" ::: "memory");
 	st->phase = initial->phase;
 	return st;

@@ -10,20 +10,19 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/kbpf.h"
-#include "agent/collector.h"
+#include "agent/collectors.h"
 #include "agent/exporter.h"
+#include "agent/kbpf.h"
+#include "agent/pace.h"
 #include "agent/privileges.h"
 #include "agent/registry.h"
 #include "agent/self.h"
 #include "lib/clock.h"
+#include "lib/flags.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/settings.h"
 #include "lib/user.h"
-
-static const struct collector *const collectors[] = { &collect_tcp };
-#define N_COLLECTORS (sizeof(collectors) / sizeof(collectors[0]))
 
 struct agent {
 	const struct agent_options *options;
@@ -31,33 +30,13 @@ struct agent {
 	struct features features;
 	struct registry *registry;
 	struct self *self;
-	void *states[N_COLLECTORS]; /* NULL: not open */
+	struct collectors *collectors;
 	struct loop *loop;
 	struct exporter *exporter;
 	struct loop_timer *tick;
+	struct pace pace;
 	struct loop_signal *signals[3];
 };
-
-static bool collector_wanted(const struct collector *collector, const struct settings *settings)
-{
-	return collector != &collect_tcp || settings->collect.tcp;
-}
-
-static void open_collectors(struct agent *a)
-{
-	struct collector_context context = { &a->settings, a->registry, &a->features };
-
-	for (size_t i = 0; i < N_COLLECTORS; i++) {
-		struct error error = { "" };
-
-		if (!collector_wanted(collectors[i], &a->settings)) {
-			features_miss(&a->features, collectors[i]->name, "turned off in the configuration", "");
-			continue;
-		}
-		if (collectors[i]->open(&context, &a->states[i], &error) < 0)
-			features_miss(&a->features, collectors[i]->name, error.text[0] ? error.text : "out of memory", "");
-	}
-}
 
 static void log_features(const struct agent *a)
 {
@@ -66,30 +45,46 @@ static void log_features(const struct agent *a)
 
 		if (f->enabled)
 			log_debug("feature", "name", f->name, "mode", f->mode, NULL);
+		else if (f->unwanted)
+			log_debug("feature off", "name", f->name, "reason", f->reason, NULL);
 		else
 			log_warn("feature missing", "name", f->name, "reason", f->reason, "remedy", f->remedy, NULL);
 	}
 }
 
-static void close_collectors(struct agent *a)
+/* A tick that takes too long is not repeated faster than the host can bear. */
+static void adapt(struct agent *a, uint64_t duration_ns)
 {
-	for (size_t i = N_COLLECTORS; i-- > 0;)
-		if (a->states[i])
-			collectors[i]->close(a->states[i]);
+	const uint64_t before = a->pace.interval_ns;
+	const char *what = "ticks come as configured again";
+	char took[32], interval[32];
+
+	if (!pace_took(&a->pace, duration_ns))
+		return;
+	if (a->pace.interval_ns > before)
+		what = "ticks take long, so they come further apart";
+	else if (a->pace.interval_ns > a->pace.configured_ns)
+		what = "ticks are quicker, so they come closer together";
+	duration_format(duration_ns / NS_PER_MS * NS_PER_MS, took);
+	duration_format(a->pace.interval_ns, interval);
+	log_warn(what, "took", took, "interval", interval, NULL);
+	loop_timer_start(a->tick, a->pace.interval_ns, a->pace.interval_ns);
 }
 
 static void tick(struct agent *a, uint64_t missed)
 {
 	mono_time start = mono_now();
+	uint64_t took_ns;
 
+	collectors_sweep(a->collectors, start);
 	registry_begin(a->registry);
-	self_tick(a->self);
-	for (size_t i = 0; i < N_COLLECTORS; i++)
-		if (a->states[i])
-			collectors[i]->tick(a->states[i], start);
+	self_tick(a->self, a->pace.interval_ns);
+	collectors_tick(a->collectors, start);
 	registry_commit(a->registry);
-	exporter_committed(a->exporter, a->settings.collect.tick_ns);
-	self_observe(a->self, ns_to_seconds(mono_since_ns(mono_now(), start)), missed);
+	took_ns = mono_since_ns(mono_now(), start);
+	exporter_committed(a->exporter, a->pace.interval_ns);
+	self_observe(a->self, ns_to_seconds(took_ns), missed);
+	adapt(a, took_ns);
 }
 
 static void on_tick(struct loop_timer *timer, uint64_t missed, void *userdata)
@@ -99,20 +94,14 @@ static void on_tick(struct loop_timer *timer, uint64_t missed, void *userdata)
 
 static int apply(struct agent *a, const struct settings *settings, struct error *ret_error)
 {
-	int r;
+	int r = collectors_reload(a->collectors, settings, ret_error);
 
-	if (settings->collect.tcp != a->settings.collect.tcp || settings->collect.top_peers != a->settings.collect.top_peers)
-		return error_set(ret_error, -EBUSY, "collect.tcp and collect.top_peers need a restart: the agent gave up the rights to load programs and to size maps");
-	for (size_t i = 0; i < N_COLLECTORS; i++) {
-		if (!a->states[i] || !collectors[i]->reload)
-			continue;
-		r = collectors[i]->reload(a->states[i], settings, ret_error);
-		if (r < 0)
-			return r;
-	}
+	if (r < 0)
+		return r;
 	registry_set_budget(a->registry, settings->collect.series_budget);
 	if (settings->collect.tick_ns == a->settings.collect.tick_ns)
 		return 0; /* armed anew at each reload, a stream of reloads would stop the measuring */
+	pace_init(&a->pace, settings->collect.tick_ns);
 	return loop_timer_start(a->tick, settings->collect.tick_ns, settings->collect.tick_ns);
 }
 
@@ -178,25 +167,9 @@ static int open_loop(struct agent *a, struct error *ret_error)
 	return r;
 }
 
-/* Why there is nothing to measure at all, or NULL: the reason of the last collector that was wanted and failed. */
-static const char *nothing_works(const struct agent *a)
-{
-	const char *reason = NULL;
-
-	for (size_t i = 0; i < N_COLLECTORS; i++) {
-		if (a->states[i] || !collector_wanted(collectors[i], &a->settings))
-			return NULL;
-		for (size_t k = 0; k < a->features.n; k++)
-			if (!strcmp(a->features.items[k].name, collectors[i]->name))
-				reason = a->features.items[k].reason;
-	}
-	return reason;
-}
-
 static int start(struct agent *a, struct error *ret_error)
 {
 	struct buffer errors = BUFFER_INIT;
-	const char *reason;
 	struct user user;
 	int r = settings_load(a->options->config_file, &a->settings, &errors);
 
@@ -213,19 +186,20 @@ static int start(struct agent *a, struct error *ret_error)
 		r = self_new(a->registry, &a->features, &a->self, ret_error);
 	if (!r)
 		r = open_loop(a, ret_error);
+	if (!r)
+		r = collectors_open(&a->settings, a->registry, &a->features, a->self, &a->collectors, ret_error);
+	if (!r)
+		r = collectors_add_routes(a->collectors, a->exporter);
 	if (r < 0)
 		return r;
-	open_collectors(a);
-	reason = nothing_works(a);
-	if (reason)
-		return error_set(ret_error, -EPERM, "%s; there is nothing else to measure", reason);
 	log_features(a);
 	/* Everything is open and attached. From here on the process can neither load nor attach anything. */
 	r = privileges_drop(&user, &a->features, ret_error);
 	if (r < 0)
 		return r;
+	pace_init(&a->pace, a->settings.collect.tick_ns);
 	tick(a, 0);
-	return loop_timer_start(a->tick, a->settings.collect.tick_ns, a->settings.collect.tick_ns);
+	return loop_timer_start(a->tick, a->pace.interval_ns, a->pace.interval_ns);
 }
 
 int agent_run(const struct agent_options *options)
@@ -245,7 +219,7 @@ int agent_run(const struct agent_options *options)
 		r = loop_run(a.loop);
 	}
 	exporter_close(a.exporter);
-	close_collectors(&a);
+	collectors_free(a.collectors);
 	loop_timer_free(a.tick);
 	for (size_t i = 0; i < sizeof(a.signals) / sizeof(a.signals[0]); i++)
 		loop_signal_free(a.signals[i]);
@@ -258,17 +232,23 @@ int agent_run(const struct agent_options *options)
 
 void agent_probe(struct features *features)
 {
-	struct agent a = { 0 };
+	struct collectors *collectors = NULL;
+	struct registry *registry = NULL;
 	struct buffer errors = BUFFER_INIT;
+	struct error error = { "" };
+	struct settings settings;
 
 	kbpf_log_setup();
-	if (!settings_load(NULL, &a.settings, &errors) && !registry_new(a.settings.collect.series_budget, &a.registry)) {
-		open_collectors(&a);
-		close_collectors(&a);
+	*features = (struct features){ 0 };
+	if (!settings_load(NULL, &settings, &errors)) {
+		/* Off by default; but could this host? */
+		settings.collect.udp = settings.collect.dns = true;
+		if (!registry_new(settings.collect.series_budget, &registry))
+			collectors_open(&settings, registry, features, NULL, &collectors, &error);
+		collectors_free(collectors);
+		registry_free(registry);
+		settings_done(&settings);
 	}
-	*features = a.features;
-	registry_free(a.registry);
-	settings_done(&a.settings);
 	buffer_done(&errors);
 }
 
@@ -282,8 +262,8 @@ int agent_write_metrics(struct buffer *out)
 
 	if (!r)
 		r = self_new(registry, &features, &self, &error);
-	for (size_t i = 0; i < N_COLLECTORS && !r; i++)
-		r = collectors[i]->describe(registry, &error);
+	if (!r)
+		r = collectors_describe(registry, &error);
 	if (!r)
 		registry_write_markdown(registry, out);
 	self_free(self);

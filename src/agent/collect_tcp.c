@@ -5,13 +5,15 @@
  * nothing touched keeps its histograms of the tick before.
  */
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/jiffies.h"
 #include "agent/kbpf.h"
 #include "agent/collector.h"
+#include "agent/memory.h"
 #include "agent/peers.h"
+#include "agent/rtt_program.h"
 #include "agent/tcp_program.h"
 #include "lib/log.h"
 
@@ -20,6 +22,9 @@
 #define LATENCY_LAST 4
 #define DURATION_FIRST (-10)
 #define DURATION_LAST 17
+
+/* Of the kernel's memory: two slab objects of 192 bytes, the record with its links and the socket's storage head. */
+#define RECORD_BYTES 384
 
 static const char *const role_names[ROLE_COUNT] = { "client", "server" };
 static const char *const outcome_names[OUTCOME_COUNT] = {
@@ -30,11 +35,11 @@ static const char *const retransmit_names[RETRANSMIT_COUNT] = {
 };
 static const char *const reset_names[RESET_DIRECTION_COUNT] = { "sent", "received" };
 static const char *const limit_names[LIMIT_COUNT] = { "busy", "receive_window", "send_buffer" };
-static const char *const lost_names[LOST_COUNT] = { "tcp_socket", "tcp_handshake", "peer_candidate", "peer_address" };
+static const char *const lost_names[LOST_COUNT] = { "tcp_socket", "tcp_handshake", "peer_address" };
 
 enum family {
 	CONNECTIONS, OPEN, HANDSHAKE, DURATION, RTT, JITTER, MIN_RTT, SENT_BYTES, RECEIVED_BYTES, SENT_SEGMENTS,
-	RECEIVED_SEGMENTS, RETRANSMITS, RESETS, LIMITED, LOST, MAP_ENTRIES, MAP_MAX_ENTRIES, BPF_SECONDS, BPF_RUNS, N_FAMILIES,
+	RECEIVED_SEGMENTS, RETRANSMITS, RESETS, LIMITED, N_FAMILIES,
 };
 
 #define PEER_ROLE { "peer", "role", NULL }
@@ -56,11 +61,6 @@ static const struct {
 	[RETRANSMITS] = { { "netsonde_tcp_retransmits_total", "Segments sent again, by what caused it.", NULL, METRIC_COUNTER, 0, 0 }, { "peer", "type", NULL } },
 	[RESETS] = { { "netsonde_tcp_resets_total", "TCP resets.", NULL, METRIC_COUNTER, 0, 0 }, { "peer", "direction", NULL } },
 	[LIMITED] = { { "netsonde_tcp_limited_seconds_total", "Time with data outstanding (busy), and the part of it limited by the peer's receive window or by the send buffer.", "seconds", METRIC_COUNTER, 0, 0 }, { "peer", "cause", NULL } },
-	[LOST] = { { "netsonde_lost_events_total", "What could not be recorded, by where it was lost.", NULL, METRIC_COUNTER, 0, 0 }, { "source", NULL } },
-	[MAP_ENTRIES] = { { "netsonde_map_entries", "Entries in a kernel map.", NULL, METRIC_GAUGE, 0, 0 }, { "map", NULL } },
-	[MAP_MAX_ENTRIES] = { { "netsonde_map_max_entries", "How many entries the map can hold.", NULL, METRIC_GAUGE, 0, 0 }, { "map", NULL } },
-	[BPF_SECONDS] = { { "netsonde_bpf_run_seconds_total", "Time spent in a BPF program, while the kernel's BPF statistics are on.", "seconds", METRIC_COUNTER, 0, 0 }, { "program", NULL } },
-	[BPF_RUNS] = { { "netsonde_bpf_runs_total", "Runs of a BPF program, while the kernel's BPF statistics are on.", NULL, METRIC_COUNTER, 0, 0 }, { "program", NULL } },
 };
 
 /* What a slot showed at the last tick. */
@@ -73,12 +73,14 @@ struct slot_view {
 struct state {
 	struct registry_family *families[N_FAMILIES];
 	struct tcp_program *program;
-	struct peers *peers;
-	struct peers_kernel kernel;
+	struct rtt_program *rtt; /* NULL: RTT is taken once per tick */
+	struct peers *peers;     /* borrowed */
+	struct self *self;       /* borrowed */
+	struct features *features; /* borrowed */
 	struct slot_view *views; /* one per slot */
-	uint64_t first_jiffies, first_ns;
-	unsigned hz;             /* 0 until two sweeps told */
-	uint32_t sockets_max;
+	bool seeded;             /* connections older than the agent have their records */
+	unsigned hz;             /* jiffies per second; 0: the kernel does not tell */
+	uint32_t configured_max, sockets_max; /* as configured; as the memory allows */
 };
 
 static void tcp_close(void *opaque)
@@ -91,7 +93,7 @@ static void tcp_close(void *opaque)
 		for (size_t h = 0; h < TCP_HIST_COUNT; h++)
 			hist_done(&s->views[i].hists[h]);
 	free(s->views);
-	peers_free(s->peers);
+	rtt_program_close(s->rtt);
 	tcp_program_close(s->program);
 	free(s);
 }
@@ -112,34 +114,45 @@ static int tcp_describe(struct registry *registry, struct error *ret_error)
 	return register_families(registry, ignored, ret_error);
 }
 
+static void limit_sockets(struct state *s, uint64_t bytes)
+{
+	uint64_t room = bytes / RECORD_BYTES;
+
+	s->sockets_max = room < s->configured_max ? (uint32_t)room : s->configured_max;
+}
+
 static int tcp_open(const struct collector_context *context, void **ret_state, struct error *ret_error)
 {
-	struct peers_size size = peers_size(context->settings);
+	uint32_t slots = peers_slots(context->peers);
 	struct state *s = calloc(1, sizeof(*s));
 	int r;
 
 	if (!s)
 		return -ENOMEM;
+	s->peers = context->peers;
+	s->self = context->self;
 	r = register_families(context->registry, s->families, ret_error);
-	s->sockets_max = context->settings->collect.max_sockets;
+	s->configured_max = context->settings->collect.max_sockets;
+	/* For connections that begin before the first set_room. */
+	limit_sockets(s, memory_room(context->settings->collect.memory_budget, memory_of_maps(), memory_resident()));
 	if (!r)
-		r = tcp_program_open(&size, s->sockets_max, TCP_SWEEP_BEST, &s->program, ret_error);
+		r = tcp_program_open(s->peers, context->events, s->sockets_max, TCP_SWEEP_BEST, &s->program, ret_error);
 	if (!r) {
-		tcp_program_kernel(s->program, &s->kernel);
-		r = peers_new(&s->kernel, &size, context->settings, &s->peers, ret_error);
-	}
-	if (!r) {
-		s->views = calloc(size.slots, sizeof(*s->views));
+		s->views = calloc(slots, sizeof(*s->views));
 		r = s->views ? tcp_program_attach(s->program, context->features, ret_error) : -ENOMEM;
 	}
 	if (r < 0) {
 		tcp_close(s);
 		return r;
 	}
-	for (uint32_t i = 0; i < size.slots; i++)
+	for (uint32_t i = 0; i < slots; i++)
 		for (size_t h = 0; h < TCP_HIST_COUNT; h++)
-			hist_init(&s->views[i].hists[h], HIST_SCHEMA, ldexp(1, -HIST_OFFSET / 8));
-	tcp_program_seed(s->program, context->features);
+			kbpf_hist_init(&s->views[i].hists[h]);
+	s->hz = jiffies_per_second();
+	tcp_program_set_hz(s->program, s->hz);
+	s->features = context->features;
+	if (context->settings->collect.tcp_rtt == SETTINGS_RTT_EVERY_ACK)
+		rtt_program_open(s->program, context->features, &s->rtt);
 	*ret_state = s;
 	return 0;
 }
@@ -147,59 +160,36 @@ static int tcp_open(const struct collector_context *context, void **ret_state, s
 static int tcp_reload(void *opaque, const struct settings *settings, struct error *ret_error)
 {
 	struct state *s = opaque;
-	int r = peers_reload(s->peers, settings, ret_error);
 
-	if (r < 0)
-		return r;
-	s->sockets_max = settings->collect.max_sockets;
-	tcp_program_set_sockets_max(s->program, s->sockets_max);
+	s->configured_max = settings->collect.max_sockets; /* takes effect with the next set_room */
 	return 0;
 }
 
-/* Jiffies per second: a kernel build option that is told nowhere, so it is measured over at least a second. */
-static void learn_hz(struct state *s, const struct tcp_program_stats *stats)
+static void tcp_set_room(void *opaque, uint64_t bytes)
 {
-	static const unsigned known[] = { 100, 250, 300, 1000, 1024 };
-	double hz;
+	struct state *s = opaque;
 
-	if (s->hz || !stats->ns)
-		return;
-	if (!s->first_ns) {
-		s->first_jiffies = stats->jiffies;
-		s->first_ns = stats->ns;
-		return;
-	}
-	if (stats->ns - s->first_ns < NS_PER_SEC)
-		return;
-	hz = (double)(stats->jiffies - s->first_jiffies) / ns_to_seconds(stats->ns - s->first_ns);
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (!s->hz && fabs(hz / known[i] - 1) < 0.011)
-			s->hz = known[i];
-}
-
-static void read_hist(const struct peer_hists *from, enum tcp_hist which, struct hist *to)
-{
-	hist_clear(to);
-	hist_add_zero(to, from->buckets[which][0]);
-	for (int i = 1; i < HIST_BUCKETS; i++)
-		if (from->buckets[which][i])
-			hist_add_bucket(to, i - HIST_OFFSET, from->buckets[which][i]);
-	to->sum = ns_to_seconds(from->sum_ns[which]);
+	limit_sockets(s, bytes);
+	tcp_program_set_sockets_max(s->program, s->sockets_max);
 }
 
 /* Copies what changed since the last tick. */
-static void refresh_views(struct state *s, uint64_t generation, uint32_t parity)
+static void refresh_views(struct state *s)
 {
+	uint64_t generation = peers_generation(s->peers);
+	uint32_t parity = peers_parity(s->peers);
+
 	for (uint32_t i = 0; i < peers_slots(s->peers); i++) {
-		const struct peer_row *row = &s->kernel.rows[i];
+		const struct peer_row *row = &tcp_program_rows(s->program)[i];
+		const struct peer_hists *hists = &tcp_program_hists(s->program)[i];
 		struct slot_view *view = &s->views[i];
 
-		if (!row->touched && !view->row.touched)
+		if (!row->head.touched && !view->row.head.touched)
 			continue;
-		if (!row->touched || row->touched + 1 >= generation)
+		if (!row->head.touched || row->head.touched + 1 >= generation)
 			for (size_t h = 0; h < TCP_HIST_COUNT; h++)
-				read_hist(&s->kernel.hists[i], (enum tcp_hist)h, &view->hists[h]);
-		if (!row->touched)
+				kbpf_hist_read(&view->hists[h], hists->buckets[h], hists->sum_ns[h]);
+		if (!row->head.touched)
 			view->min_rtt_s = 0;
 		view->row = *row;
 		if (row->min_rtt_us[parity])
@@ -214,7 +204,7 @@ static bool outcome_shown(uint32_t role, enum tcp_outcome outcome, uint64_t coun
 	       outcome == OUTCOME_TIMED_OUT;
 }
 
-static void show_slot(struct state *s, uint32_t slot, const char *peer, uint32_t parity)
+static void show_slot(struct state *s, uint32_t slot, const char *peer)
 {
 	const struct slot_view *view = &s->views[slot];
 	uint32_t role = slot % ROLE_COUNT;
@@ -226,7 +216,7 @@ static void show_slot(struct state *s, uint32_t slot, const char *peer, uint32_t
 		if (outcome_shown(role, (enum tcp_outcome)i, view->row.outcomes[i]))
 			registry_value(s->families[CONNECTIONS], labels, (double)view->row.outcomes[i]);
 	}
-	registry_value(s->families[OPEN], labels, (double)view->row.open[parity]);
+	registry_value(s->families[OPEN], labels, (double)view->row.open[peers_parity(s->peers)]);
 	registry_value(s->families[SENT_BYTES], labels, (double)view->row.sent_bytes);
 	registry_value(s->families[RECEIVED_BYTES], labels, (double)view->row.received_bytes);
 	registry_value(s->families[SENT_SEGMENTS], labels, (double)view->row.sent_segments);
@@ -244,15 +234,17 @@ static void show_peer(struct state *s, uint32_t slot, const char *peer)
 	const struct peer_row *a = &s->views[slot].row, *b = &s->views[slot ^ 1].row;
 	const char *labels[2] = { peer };
 
-	if (slot % ROLE_COUNT && peers_label(s->peers, slot ^ 1))
+	if (slot % ROLE_COUNT && s->views[slot ^ 1].row.head.touched)
 		return; /* shown with the other one */
 	for (size_t i = 0; i < RETRANSMIT_COUNT; i++) {
 		labels[1] = retransmit_names[i];
-		registry_value(s->families[RETRANSMITS], labels, (double)(a->retransmits[i] + b->retransmits[i]));
+		if (tcp_program_counts_retransmits(s->program, (enum tcp_retransmit)i))
+			registry_value(s->families[RETRANSMITS], labels, (double)(a->retransmits[i] + b->retransmits[i]));
 	}
 	for (size_t i = 0; i < RESET_DIRECTION_COUNT; i++) {
 		labels[1] = reset_names[i];
-		registry_value(s->families[RESETS], labels, (double)(a->resets[i] + b->resets[i]));
+		if (tcp_program_counts_resets(s->program, (enum tcp_reset_direction)i))
+			registry_value(s->families[RESETS], labels, (double)(a->resets[i] + b->resets[i]));
 	}
 	for (size_t i = 0; s->hz && i < LIMIT_COUNT; i++) {
 		labels[1] = limit_names[i];
@@ -264,63 +256,73 @@ static void show_peer(struct state *s, uint32_t slot, const char *peer)
 static void show_program(const char *name, int fd, void *userdata)
 {
 	struct state *s = userdata;
-	uint64_t runs, ns;
 
-	if (!kbpf_run_stats(fd, &runs, &ns))
-		return;
-	registry_value(s->families[BPF_SECONDS], &name, ns_to_seconds(ns));
-	registry_value(s->families[BPF_RUNS], &name, (double)runs);
+	self_program(s->self, name, fd);
 }
 
 static void show_self(struct state *s, const struct tcp_program_stats *stats)
 {
-	const char *label = "tcp_sockets";
-	uint32_t used, total;
-
 	for (size_t i = 0; i < LOST_COUNT; i++)
-		registry_value(s->families[LOST], &lost_names[i], (double)stats->lost[i]);
-	registry_value(s->families[MAP_ENTRIES], &label, (double)stats->swept);
-	registry_value(s->families[MAP_MAX_ENTRIES], &label, s->sockets_max);
-	label = "tcp_peers";
-	peers_usage(s->peers, &used, &total);
-	registry_value(s->families[MAP_ENTRIES], &label, used);
-	registry_value(s->families[MAP_MAX_ENTRIES], &label, total);
-	label = "bpf_recursion";
-	registry_value(s->families[LOST], &label, (double)stats->missed);
+		self_lost(s->self, lost_names[i], stats->lost[i]);
+	self_lost(s->self, "bpf_recursion", stats->missed);
+	self_map(s->self, "tcp_sockets", stats->swept, s->sockets_max);
 	tcp_program_each(s->program, show_program, s);
+	if (s->rtt)
+		self_program(s->self, "tcp_rtt", rtt_program_fd(s->rtt));
+}
+
+const struct tcp_program *collect_tcp_program(const void *opaque)
+{
+	const struct state *s = opaque;
+
+	return s->program;
+}
+
+static void tcp_sweep(void *opaque)
+{
+	struct state *s = opaque;
+	int r;
+
+	/* Not at the open: only now is it known how many records the memory allows. */
+	if (!s->seeded && tcp_program_seed(s->program, s->features) < 0)
+		log_warn("connections older than the agent are not followed", NULL);
+	s->seeded = true;
+	r = tcp_program_sweep(s->program);
+	if (r < 0)
+		log_warn("the TCP socket sweep failed; its numbers stand still until the next one", "error", strerror(-r), NULL);
 }
 
 static void tcp_tick(void *opaque, mono_time now)
 {
 	struct state *s = opaque;
 	struct tcp_program_stats stats;
-	uint32_t parity;
-	uint64_t generation = tcp_program_next_generation(s->program, &parity);
-	int r;
 
-	peers_before_sweep(s->peers, parity);
-	r = tcp_program_sweep(s->program);
-	if (r < 0)
-		log_warn("the TCP socket sweep failed; its numbers stand still until the next one", "error", strerror(-r), NULL);
-	peers_after_sweep(s->peers, generation, parity, now);
 	tcp_program_stats(s->program, &stats);
-	learn_hz(s, &stats);
 	show_self(s, &stats);
-	refresh_views(s, generation, parity);
+	refresh_views(s);
 	for (uint32_t i = 0; i < peers_slots(s->peers); i++) {
 		const char *peer = peers_label(s->peers, i);
 
-		if (!peer)
+		/* A slot that others touched, but not TCP, shows nothing here. */
+		if (!peer || !s->views[i].row.head.touched)
 			continue;
-		show_slot(s, i, peer, parity);
+		show_slot(s, i, peer);
 		show_peer(s, i, peer);
 	}
 }
 
+static bool tcp_wanted(const struct settings *settings)
+{
+	return settings->collect.tcp;
+}
+
 const struct collector collect_tcp = {
 	.name = "tcp",
+	.wanted = tcp_wanted,
 	.describe = tcp_describe,
 	.open = tcp_open,
+	.sweep = tcp_sweep,
+	.set_room = tcp_set_room,
 	.tick = tcp_tick,
 	.reload = tcp_reload,
 	.close = tcp_close,

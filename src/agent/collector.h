@@ -7,28 +7,57 @@
  * nothing of it does; the agent then says so and goes on without it.
  */
 #pragma once
+#include <stdbool.h>
+#include "agent/events.h"
 #include "agent/features.h"
+#include "agent/peers.h"
 #include "agent/registry.h"
+#include "agent/self.h"
 #include "lib/clock.h"
 #include "lib/error.h"
+#include "lib/http.h"
 #include "lib/settings.h"
 
+struct tcp_program;
+
+/* All borrowed, and valid until the collector is closed; settings only during open. */
 struct collector_context {
 	const struct settings *settings;
 	struct registry *registry;
 	struct features *features;
+	struct self *self;     /* losses, maps and programs are reported here at each tick */
+	struct peers *peers;   /* the one peer table */
+	struct events *events; /* the one event log */
 };
 
 struct collector {
-	const char *name;
+	const char *name; /* as its key below `collect`, and its feature */
+	/* Is it turned on? */
+	bool (*wanted)(const struct settings *settings);
 	/* Only registers the families, for the documentation; open does it as well. */
 	int (*describe)(struct registry *registry, struct error *ret_error);
 	int (*open)(const struct collector_context *context, void **ret_state, struct error *ret_error);
-	/* Between registry_begin and registry_commit. */
+	/* Reads the kernel, between peers_begin and peers_end. NULL: it has no socket sweep of its own. */
+	void (*sweep)(void *state);
+	/* How many bytes its records in the kernel may take from now on, by the memory budget. NULL: it has none that grow. */
+	void (*set_room)(void *state, uint64_t bytes);
+	/* Between registry_begin and registry_commit, after all sweeps. */
 	void (*tick)(void *state, mono_time now);
 	/* New settings, already validated: all or nothing. NULL: nothing of it can change. */
 	int (*reload)(void *state, const struct settings *settings, struct error *ret_error);
 	void (*close)(void *state); /* NULL is fine */
+	/* What it serves over HTTP beside its metrics; NULLs: nothing. The handler's userdata is the state. */
+	const char *route_path, *route_title;
+	http_handler handle;
 };
 
+extern const struct collector collect_dns;
+extern const struct collector collect_drop;
+extern const struct collector collect_flow;
+extern const struct collector collect_interface;
+extern const struct collector collect_lookup;
+extern const struct collector collect_process;
 extern const struct collector collect_tcp;
+/* The program behind an open collect_tcp, for what shares its maps; borrowed. */
+const struct tcp_program *collect_tcp_program(const void *state);
+extern const struct collector collect_udp;

@@ -20,7 +20,10 @@ struct rendering {
 
 struct exporter {
 	struct http_server *http;
-	struct http_route *routes;
+	struct http_route *routes; /* of the exporter, then of the extras, then the end; http reads it at each request */
+	size_t n_routes;
+	struct exporter_route extras[EXPORTER_ROUTES_MAX];
+	size_t n_extras;
 	char *telemetry_path;
 	const struct registry *registry;
 	const struct features *features;
@@ -77,18 +80,55 @@ static void on_metrics(struct http_request *request, void *userdata)
 	http_respond(request, &response);
 }
 
+static void put_html(struct buffer *out, const char *text)
+{
+	for (; *text; text++) {
+		if (*text == '<')
+			buffer_puts(out, "&lt;");
+		else if (*text == '>')
+			buffer_puts(out, "&gt;");
+		else if (*text == '&')
+			buffer_puts(out, "&amp;");
+		else
+			buffer_putc(out, *text);
+	}
+}
+
+static void put_extra(struct buffer *out, const struct exporter_route *route)
+{
+	const bool linked = route->handler && !strcmp(route->method, "GET");
+
+	buffer_puts(out, "<li>");
+	if (linked)
+		buffer_printf(out, "<a href=\"%s\">", route->path);
+	put_html(out, route->title);
+	if (linked)
+		buffer_puts(out, "</a>");
+	if (!route->handler) {
+		buffer_puts(out, " (off: ");
+		put_html(out, route->reason);
+		buffer_putc(out, ')');
+	}
+}
+
 static void on_landing_page(struct http_request *request, void *userdata)
 {
 	struct exporter *e = userdata;
-	char page[1024];
-	int len = snprintf(page, sizeof(page),
-			   "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>NetSonde agent</title>"
-			   "<h1>NetSonde agent %s</h1><p>Metrics of this host, for Prometheus or a NetSonde server:</p>"
-			   "<ul><li><a href=\"%s\">%s</a><li><a href=\"/api/v1/features\">features of this host</a>"
-			   "<li><a href=\"/-/healthy\">healthy</a>, <a href=\"/-/ready\">ready</a></ul></html>\n",
-			   NETSONDE_VERSION, e->telemetry_path, e->telemetry_path);
+	struct buffer out = BUFFER_INIT;
 
-	http_respond(request, &(struct http_response){ .status = 200, .content_type = "text/html; charset=utf-8", .data = page, .len = (size_t)len });
+	buffer_printf(&out,
+		      "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>NetSonde agent</title>"
+		      "<h1>NetSonde agent %s</h1><p>Metrics of this host, for Prometheus or a NetSonde server:</p>"
+		      "<ul><li><a href=\"%s\">%s</a><li><a href=\"/api/v1/features\">features of this host</a>",
+		      NETSONDE_VERSION, e->telemetry_path, e->telemetry_path);
+	for (size_t i = 0; i < e->n_extras; i++)
+		put_extra(&out, &e->extras[i]);
+	buffer_puts(&out, "<li><a href=\"/-/healthy\">healthy</a>, <a href=\"/-/ready\">ready</a></ul></html>\n");
+	if (buffer_ok(&out))
+		http_respond(request, &(struct http_response){ .status = 200, .content_type = "text/html; charset=utf-8", .data = out.data, .len = out.len });
+	else
+		http_respond_text(request, 503, "out of memory");
+	buffer_done(&out);
 }
 
 static void on_healthy(struct http_request *request, void *userdata)
@@ -131,6 +171,33 @@ static void on_features(struct http_request *request, void *userdata)
 	buffer_done(&out);
 }
 
+/* http has no NULL for a route's own userdata, so every extra comes through here. */
+static void on_extra(struct http_request *request, void *userdata)
+{
+	const struct exporter_route *route = userdata;
+
+	if (route->handler)
+		route->handler(request, route->userdata);
+	else
+		http_respond_text(request, route->status ? route->status : 503, "%s", route->reason);
+}
+
+int exporter_add(struct exporter *e, const struct exporter_route *route)
+{
+	struct exporter_route *extra;
+
+	if (e->n_extras == EXPORTER_ROUTES_MAX)
+		return -ENOSPC;
+	for (size_t i = 0; i < e->n_routes; i++)
+		if (!strcmp(e->routes[i].path, route->path) && !strcmp(e->routes[i].method, route->method))
+			return -EEXIST;
+	extra = &e->extras[e->n_extras++];
+	*extra = *route;
+	e->routes[e->n_routes + 1] = (struct http_route){ NULL };
+	e->routes[e->n_routes++] = (struct http_route){ route->method, route->path, on_extra, extra };
+	return 0;
+}
+
 static bool path_is_safe(const char *path)
 {
 	return path[0] == '/' && path[1] && !path[strspn(path, "/abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~")];
@@ -145,8 +212,8 @@ int exporter_open(struct loop *loop, const struct exporter_options *options, str
 		{ "GET", "/-/ready", on_ready },
 		{ "POST", "/-/reload", on_reload },
 		{ "GET", "/api/v1/features", on_features },
-		{ NULL, NULL, NULL },
 	};
+	const size_t n = sizeof(routes) / sizeof(routes[0]);
 	struct exporter *e;
 	int r = -ENOMEM;
 
@@ -160,12 +227,13 @@ int exporter_open(struct loop *loop, const struct exporter_options *options, str
 	e->reload = options->reload;
 	e->userdata = options->userdata;
 	e->telemetry_path = strdup(options->telemetry_path);
-	e->routes = malloc(sizeof(routes));
+	e->routes = calloc(n + EXPORTER_ROUTES_MAX + 1, sizeof(e->routes[0]));
 	if (e->telemetry_path && e->routes) {
 		struct http_options http = { .listen = options->listen, .n_listen = options->n_listen, .userdata = e,
 					     .content_security_policy = "default-src 'none'" };
 
 		memcpy(e->routes, routes, sizeof(routes));
+		e->n_routes = n;
 		e->routes[0].path = e->telemetry_path;
 		http.routes = e->routes;
 		r = http_open(loop, &http, &e->http, ret_error);

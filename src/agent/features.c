@@ -31,10 +31,19 @@ void features_miss(struct features *features, const char *name, const char *reas
 	snprintf(f->remedy, sizeof(f->remedy), "%s", remedy ? remedy : "");
 }
 
+void features_unwanted(struct features *features, const char *name, const char *key)
+{
+	struct feature *f = line_of(features, name);
+
+	*f = (struct feature){ .name = name, .mode = "off", .unwanted = true };
+	snprintf(f->reason, sizeof(f->reason), "not asked for: collect.%s", key);
+}
+
 json_t *features_item_json(const struct feature *f)
 {
-	return json_pack("{s:s, s:s, s:b, s:s, s:s}", "feature", f->name, "mode", f->mode, "enabled", f->enabled, "reason", f->reason,
-			 "remedy", f->remedy);
+	/* Reasons name what others chose the name of, and may be cut within a character. */
+	return json_pack("{s:s, s:s, s:b, s:o, s:o}", "feature", f->name, "mode", f->mode, "enabled", f->enabled,
+			 "reason", json_text(f->reason, sizeof(f->reason)), "remedy", json_text(f->remedy, sizeof(f->remedy)));
 }
 
 void features_write_json(const struct features *features, struct buffer *out)

@@ -10,12 +10,13 @@
 #include "lib/buffer.h"
 #include "lib/json.h"
 
-#define FEATURES_MAX 32
+#define FEATURES_MAX 128 /* with one for each watched interface and namespace */
 
 struct feature {
 	const char *name; /* "tcp", "tcp_resets_sent": static storage */
 	const char *mode; /* "tp_btf", "iter", "off": static storage; "off" when not enabled */
 	bool enabled;
+	bool unwanted;    /* off because the configuration says so: nothing is missing */
 	char reason[256]; /* why it is off, "" when enabled */
 	char remedy[256]; /* what would help, "" when nothing is known */
 };
@@ -27,5 +28,7 @@ struct features {
 
 void features_enable(struct features *features, const char *name, const char *mode);
 void features_miss(struct features *features, const char *name, const char *reason, const char *remedy);
+/* Off by choice; the key collect.KEY turns it on. */
+void features_unwanted(struct features *features, const char *name, const char *key);
 json_t *features_item_json(const struct feature *feature); /* a new reference */
 void features_write_json(const struct features *features, struct buffer *out);

@@ -5,11 +5,15 @@
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "abi.h"
+#include "lib/clock.h"
+#include "lib/hist.h"
 #include "lib/log.h"
 
 /* libbpf's print callback has no user data: this is the logging exception to "no file-scope state". */
@@ -150,4 +154,19 @@ uint64_t kbpf_recursion_misses(int program_fd)
 	__u32 len = sizeof(info);
 
 	return bpf_obj_get_info_by_fd(program_fd, &info, &len) ? 0 : info.recursion_misses;
+}
+
+void kbpf_hist_init(struct hist *hist)
+{
+	hist_init(hist, HIST_SCHEMA, ldexp(1, -HIST_OFFSET / 8));
+}
+
+void kbpf_hist_read(struct hist *hist, const uint64_t *buckets, uint64_t sum_ns)
+{
+	hist_clear(hist);
+	hist_add_zero(hist, buckets[0]);
+	for (int i = 1; i < HIST_BUCKETS; i++)
+		if (buckets[i])
+			hist_add_bucket(hist, i - HIST_OFFSET, buckets[i]);
+	hist->sum = ns_to_seconds(sum_ns);
 }

@@ -37,3 +37,8 @@ int kbpf_iterate(int link_fd);
 bool kbpf_run_stats(int program_fd, uint64_t *ret_runs, uint64_t *ret_ns);
 /* Events that the kernel did not hand to the program, because an interrupt brought them while the same program ran on that CPU. */
 uint64_t kbpf_recursion_misses(int program_fd);
+
+/* A histogram as the programs keep it (HIST_BUCKETS counters, see abi.h), into one made with kbpf_hist_init. */
+struct hist;
+void kbpf_hist_init(struct hist *hist);
+void kbpf_hist_read(struct hist *hist, const uint64_t *buckets, uint64_t sum_ns);

@@ -10,6 +10,13 @@
  * labels after it was counted: what a peer did while it was in "other" stays there.
  * So rates are right at every instant, and the sum over all labels misses only what
  * expired with an idle peer's series.
+ *
+ * There is one peer table for all collectors, so a peer has one label everywhere.
+ * The look-up maps are made here and shared with every BPF object that includes
+ * peer.bpf.h (peers_share, before its load); each object keeps rows of its own,
+ * indexed by slot, and tells about them with peers_attach, after its load.
+ *
+ * A tick is peers_begin (a new generation, the gauges of the coming sweep cleared), the collectors' sweeps, peers_end.
  */
 #pragma once
 #include <stdbool.h>
@@ -23,38 +30,53 @@
 /* Room for networks and prefixes that a reload adds. */
 #define PEERS_NETWORKS_MIN 64
 #define PEERS_PREFIXES_MIN 1024
+#define PEERS_TABLES_MAX 4
 
 struct peers;
+struct bpf_object;
 
-/* The kernel side; all borrowed. */
-struct peers_kernel {
-	int slots_fd, free_slots_fd, networks_fd, candidates_fd;
-	struct peer_row *rows;
-	struct peer_hists *hists;
-	uint32_t *resolve_generation, *network_count;
-	const uint64_t *slots_taken;
+/* One BPF object's side; all borrowed. */
+struct peers_table {
+	/* The globals of peer.bpf.h in the object's .data and .bss. */
+	uint64_t *generation;
+	uint32_t *resolve_generation, *network_count, *sweep_parity, *slots_may_be_free;
+	const uint64_t *slots_taken, *lost_candidates;
+	/* The row of slot s in part p is at rows + (p * peers_slots + s) * row_size and begins with struct row_head. */
+	void *rows;
+	size_t row_size;
+	uint32_t parts;     /* 1, or one per device */
+	void *hists;        /* likewise; NULL: none */
+	size_t hists_size;
+	uint64_t (*weight)(const void *row); /* bytes so far, or as heavy; NULL: its rows weigh nothing */
+	void (*clear_gauges)(void *row, uint32_t parity); /* the row's further gauges, before a sweep fills this half; or NULL */
 };
 
-struct peers_size { uint32_t slots, networks, prefixes, peers; };
-
-/* How many slots the kernel maps need for these settings. */
-struct peers_size peers_size(const struct settings *settings);
-
-int peers_new(const struct peers_kernel *kernel, const struct peers_size *size, const struct settings *settings,
-	      struct peers **ret_peers, struct error *ret_error);
+int peers_new(const struct settings *settings, struct peers **ret_peers, struct error *ret_error);
 void peers_free(struct peers *peers);
+
+/* Gives an object that is not loaded yet the shared maps (slots, free_slots, networks, candidates). -errno. */
+int peers_share(const struct peers *peers, struct bpf_object *object);
+/* Before the object's programs are attached. -ENOSPC beyond PEERS_TABLES_MAX. */
+int peers_attach(struct peers *peers, const struct peers_table *table);
+/* Before the rows are unmapped; unknown ones are fine. */
+void peers_detach(struct peers *peers, const void *rows);
 
 /* Changed networks. All or nothing: -ENOSPC with a sentence when there are more than the maps have room for. */
 int peers_reload(struct peers *peers, const struct settings *settings, struct error *ret_error);
 
-/* Clears the gauges; parity: the half that the coming sweep fills. */
-void peers_before_sweep(struct peers *peers, uint32_t parity);
-/* generation: the one the sweep ran under. Names new slots, retires, promotes. */
-void peers_after_sweep(struct peers *peers, uint64_t generation, uint32_t parity, mono_time now);
+void peers_begin(struct peers *peers);
+/* Names new slots, retires, promotes. */
+void peers_end(struct peers *peers, mono_time now);
+uint64_t peers_generation(const struct peers *peers); /* of the last begin */
+uint32_t peers_parity(const struct peers *peers);     /* the half that the last sweep filled */
 
 uint32_t peers_slots(const struct peers *peers);
-/* The label of a slot, NULL when it has nothing to show. Valid until the next call that takes peers. The slot's role is
- * slot % ROLE_COUNT; slot ^ 1 is the same peer in the other role. */
+/* The label of a slot, NULL when it has nothing to show in any table. Valid until the next call that takes peers. The
+ * slot's role is slot % ROLE_COUNT; slot ^ 1 is the same peer in the other role. What has no role is in the first slot. */
 const char *peers_label(const struct peers *peers, uint32_t slot);
 /* Peers that hold slots of their own, and how many can. */
 void peers_usage(const struct peers *peers, uint32_t *ret_used, uint32_t *ret_total);
+/* Peers in "other" that could not be weighed for promotion. */
+uint64_t peers_lost_candidates(const struct peers *peers);
+/* Label of an address that has no slot at hand: its network's name, or NULL. */
+const char *peers_network(const struct peers *peers, const struct address *address);

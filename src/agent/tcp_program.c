@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/events.h"
 #include "agent/kbpf.h"
 #include "tcp.skel.h"
 
@@ -28,6 +29,7 @@ static const struct optional_program optional_programs[N_OPTIONAL] = {
 
 struct tcp_program {
 	struct tcp_bpf *skel;
+	struct peers *peers;
 	struct peer_row *rows;
 	struct peer_hists *hists;
 	size_t rows_len, hists_len;
@@ -39,7 +41,8 @@ struct tcp_program {
 
 /* What the maps and the running kernel's signatures ask for. */
 struct plan {
-	const struct peers_size *peers;
+	const struct peers *peers;
+	const struct events *events;
 	uint32_t sockets_max;
 	unsigned optional;
 	bool retransmit_tells_error;
@@ -49,21 +52,21 @@ struct plan {
 /* One attempt with a set of the optional programs. -errno of the load. */
 static int try_load(const struct plan *plan, unsigned optional, struct tcp_bpf **ret_skel)
 {
-	const struct peers_size *peers = plan->peers;
 	struct tcp_bpf *skel = tcp_bpf__open();
-	int r = 0;
+	uint32_t slots = peers_slots(plan->peers);
+	int r;
 
 	if (!skel)
 		return -errno;
+	r = peers_share(plan->peers, skel->obj);
+	if (!r && plan->events)
+		r = events_share(plan->events, skel->obj);
 	for (size_t i = 0; i < N_OPTIONAL; i++)
 		bpf_program__set_autoload(bpf_object__find_program_by_name(skel->obj, optional_programs[i].program),
 					  optional & 1u << i);
 	bpf_program__set_autoload(skel->progs.tcp_sweep, !plan->sweep_files);
 	bpf_program__set_autoload(skel->progs.tcp_sweep_files, plan->sweep_files);
-	if (bpf_map__set_max_entries(skel->maps.rows, peers->slots) || bpf_map__set_max_entries(skel->maps.hists, peers->slots) ||
-	    bpf_map__set_max_entries(skel->maps.slots, peers->peers + 1) ||
-	    bpf_map__set_max_entries(skel->maps.free_slots, peers->peers + 1) ||
-	    bpf_map__set_max_entries(skel->maps.networks, peers->prefixes))
+	if (bpf_map__set_max_entries(skel->maps.rows, slots) || bpf_map__set_max_entries(skel->maps.hists, slots))
 		r = -EINVAL;
 	skel->data->sockets_max = plan->sockets_max;
 	skel->rodata->retransmit_tells_error = plan->retransmit_tells_error;
@@ -167,16 +170,57 @@ static int make_plan(struct plan *plan, struct error *ret_error)
 	 * storage an owner_refcnt, Linux 7), the storage iterator follows that way without a check: a sweep beside a closing socket
 	 * is a NULL dereference in the kernel. Seen on 7.3.4 within seconds.
 	 */
-	plan->sweep_files |= kbpf_member_exists(btf, "bpf_local_storage", "owner_refcnt");
+	plan->sweep_files |= kbpf_member_exists(btf, "bpf_local_storage", "owner_refcnt") ||
+			     !kbpf_function_exists(btf, "bpf_iter_bpf_sk_storage_map");
 	plan->retransmit_tells_error = kbpf_tracepoint_exists(btf, "tcp_retransmit_skb", &arguments) && arguments >= 3;
 	kbpf_btf_free(btf);
 	return r;
 }
 
-int tcp_program_open(const struct peers_size *size, uint32_t sockets_max, enum tcp_sweep_mode mode,
-		     struct tcp_program **ret_program, struct error *ret_error)
+/* Heavy is what moves bytes and opens connections, on the candidates' scale (weigh in bpf/peer.bpf.h). */
+static uint64_t row_weight(const void *opaque)
 {
-	struct plan plan = { .peers = size, .sockets_max = sockets_max, .sweep_files = mode == TCP_SWEEP_FILES };
+	const struct peer_row *row = opaque;
+
+	return row->sent_bytes + row->received_bytes + CANDIDATE_CONNECTION_WEIGHT * row->outcomes[OUTCOME_ESTABLISHED];
+}
+
+static void row_clear_gauges(void *opaque, uint32_t parity)
+{
+	struct peer_row *row = opaque;
+
+	row->open[parity] = 0;
+	row->min_rtt_us[parity ^ 1] = 0; /* closes write there once the parity has flipped */
+}
+
+static int attach_peers(struct tcp_program *p, struct error *ret_error)
+{
+	struct tcp_bpf *skel = p->skel;
+	const struct peers_table table = {
+		.generation = (uint64_t *)&skel->data->generation,
+		.resolve_generation = &skel->data->resolve_generation,
+		.network_count = &skel->bss->network_count,
+		.sweep_parity = &skel->bss->sweep_parity,
+		.slots_may_be_free = &skel->data->slots_may_be_free,
+		.slots_taken = (const uint64_t *)&skel->bss->slots_taken,
+		.lost_candidates = (const uint64_t *)&skel->bss->lost_candidates,
+		.rows = p->rows,
+		.row_size = sizeof(*p->rows),
+		.parts = 1,
+		.hists = p->hists,
+		.hists_size = sizeof(*p->hists),
+		.weight = row_weight,
+		.clear_gauges = row_clear_gauges,
+	};
+	int r = peers_attach(p->peers, &table);
+
+	return r < 0 ? error_set_errno(ret_error, r, "cannot add the TCP rows to the peer table") : 0;
+}
+
+int tcp_program_open(struct peers *peers, const struct events *events, uint32_t sockets_max, enum tcp_sweep_mode mode, struct tcp_program **ret_program,
+		     struct error *ret_error)
+{
+	struct plan plan = { .peers = peers, .events = events, .sockets_max = sockets_max, .sweep_files = mode == TCP_SWEEP_FILES };
 	struct tcp_program *p;
 	int r = make_plan(&plan, ret_error);
 
@@ -185,6 +229,7 @@ int tcp_program_open(const struct peers_size *size, uint32_t sockets_max, enum t
 	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
+	p->peers = peers;
 	p->sweep_files = plan.sweep_files;
 	r = load(p, &plan, ret_error);
 	if (r < 0)
@@ -196,6 +241,9 @@ int tcp_program_open(const struct peers_size *size, uint32_t sockets_max, enum t
 		error_set_errno(ret_error, r, "cannot map the TCP counters into memory");
 		goto fail;
 	}
+	r = attach_peers(p, ret_error);
+	if (r < 0)
+		goto fail;
 	*ret_program = p;
 	return 0;
 fail:
@@ -211,27 +259,37 @@ void tcp_program_close(struct tcp_program *program)
 		bpf_link__destroy(program->links[i]);
 	bpf_link__destroy(program->state);
 	bpf_link__destroy(program->sweep);
+	if (program->rows)
+		peers_detach(program->peers, program->rows);
 	kbpf_map_munmap(program->rows, program->rows_len);
 	kbpf_map_munmap(program->hists, program->hists_len);
 	tcp_bpf__destroy(program->skel);
 	free(program);
 }
 
-void tcp_program_kernel(struct tcp_program *program, struct peers_kernel *ret_kernel)
+int tcp_program_share(const struct tcp_program *program, struct bpf_object *object)
 {
-	struct tcp_bpf *skel = program->skel;
+	const struct tcp_bpf *skel = program->skel;
+	const struct bpf_map *shared[] = { skel->maps.sockets, skel->maps.hists };
 
-	*ret_kernel = (struct peers_kernel){
-		.slots_fd = bpf_map__fd(skel->maps.slots),
-		.free_slots_fd = bpf_map__fd(skel->maps.free_slots),
-		.networks_fd = bpf_map__fd(skel->maps.networks),
-		.candidates_fd = bpf_map__fd(skel->maps.candidates),
-		.rows = program->rows,
-		.hists = program->hists,
-		.resolve_generation = &skel->data->resolve_generation,
-		.network_count = &skel->bss->network_count,
-		.slots_taken = (const uint64_t *)&skel->bss->slots_taken,
-	};
+	for (size_t i = 0; i < sizeof(shared) / sizeof(shared[0]); i++) {
+		struct bpf_map *map = bpf_object__find_map_by_name(object, bpf_map__name(shared[i]));
+		int r = map ? bpf_map__reuse_fd(map, bpf_map__fd(shared[i])) : 0;
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+struct peer_row *tcp_program_rows(const struct tcp_program *program)
+{
+	return program->rows;
+}
+
+struct peer_hists *tcp_program_hists(const struct tcp_program *program)
+{
+	return program->hists;
 }
 
 int tcp_program_seed(struct tcp_program *program, struct features *features)
@@ -250,28 +308,38 @@ int tcp_program_seed(struct tcp_program *program, struct features *features)
 	return r;
 }
 
+void tcp_program_set_hz(struct tcp_program *program, uint32_t hz)
+{
+	program->skel->bss->hz = hz;
+}
+
 void tcp_program_set_sockets_max(struct tcp_program *program, uint32_t sockets_max)
 {
 	program->skel->data->sockets_max = sockets_max;
 }
 
-uint64_t tcp_program_next_generation(struct tcp_program *program, uint32_t *ret_parity)
+bool tcp_program_counts_retransmits(const struct tcp_program *program, enum tcp_retransmit type)
 {
-	*ret_parity = (program->skel->bss->sweep_parity & 1) ^ 1;
-	return program->skel->data->generation + 1;
+	/* A SYN-ACK is sent again by a request, or by a socket of its own. */
+	return program->links[RETRANSMIT] || (type == RETRANSMIT_SYNACK && program->links[SYNACK]);
+}
+
+bool tcp_program_counts_resets(const struct tcp_program *program, enum tcp_reset_direction direction)
+{
+	return program->links[direction == RESET_SENT ? RESET_OUT : RESET_IN];
 }
 
 int tcp_program_sweep(struct tcp_program *program)
 {
 	struct tcp_bpf__bss *bss = program->skel->bss;
+	uint64_t before = bss->sockets_tracked;
 	int r;
 
 	bss->swept = 0;
 	bss->swept_open = 0;
-	bss->sweep_parity ^= 1;
-	__atomic_add_fetch(&program->skel->data->generation, 1, __ATOMIC_SEQ_CST);
 	r = kbpf_iterate(bpf_link__fd(program->sweep));
-	bss->sockets_tracked = bss->swept;
+	/* Those made meanwhile stay counted, whether the sweep passed them or not. */
+	__atomic_fetch_add(&bss->sockets_tracked, bss->swept - before, __ATOMIC_RELAXED);
 	return r;
 }
 
@@ -313,11 +381,10 @@ void tcp_program_stats(struct tcp_program *program, struct tcp_program_stats *re
 	ret_stats->missed = program->state_missed + misses_of(program->skel->progs.tcp_retransmit) +
 			    misses_of(program->skel->progs.tcp_retransmit_synack) +
 			    misses_of(program->skel->progs.tcp_send_reset) + misses_of(program->skel->progs.tcp_receive_reset);
+	ret_stats->state_missed = program->state_missed;
 	ret_stats->recovered = bss->recovered;
 	ret_stats->swept = bss->swept;
 	ret_stats->open = bss->swept_open;
-	ret_stats->jiffies = bss->sweep_jiffies;
-	ret_stats->ns = bss->sweep_ns;
 }
 
 void tcp_program_each(const struct tcp_program *program, void (*fn)(const char *name, int fd, void *userdata), void *userdata)

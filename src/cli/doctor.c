@@ -55,7 +55,7 @@ static void print_text(const struct kernel_checks *checks, const struct features
 	for (size_t i = 0; i < features->n; i++) {
 		const struct feature *f = &features->items[i];
 
-		printf("  %-4s %-26s %s\n", f->enabled ? "ok" : "no", f->name, f->enabled ? f->mode : f->reason);
+		printf("  %-4s %-26s %s\n", f->enabled ? "ok" : f->unwanted ? "off" : "no", f->name, f->enabled ? f->mode : f->reason);
 		if (!f->enabled && f->remedy[0])
 			printf("       %-26s -> %s\n", "", f->remedy);
 	}

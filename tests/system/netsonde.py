@@ -107,13 +107,21 @@ class KernelObjects:
                 continue
         return held
 
+    @staticmethod
+    def _shown(kind):
+        """bpftool gives up when an object goes away while it is listing them; somebody else's may at any time."""
+        for _ in range(10):
+            done = subprocess.run(["bpftool", "-j", kind, "show"], capture_output=True, text=True, check=False)
+            if not done.returncode:
+                return json.loads(done.stdout or "[]")
+        raise AssertionError(f"bpftool {kind} show: {done.stderr}")
+
     @classmethod
     def present(cls):
         """{(kind, id): name} of the whole kernel."""
         found = {}
         for kind in cls.KINDS:
-            out = subprocess.run(["bpftool", "-j", kind, "show"], check=True, capture_output=True, text=True).stdout
-            for entry in json.loads(out or "[]"):
+            for entry in cls._shown(kind):
                 if "id" in entry:
                     found[kind, entry["id"]] = entry.get("name", entry.get("type"))
         return found
@@ -201,12 +209,13 @@ class Daemon:
 
     subcommand = ""
 
-    def __init__(self, programs, host, config="", arguments=()):
+    def __init__(self, programs, host, config="", arguments=(), wrapper=()):
+        """wrapper: a command that runs the words behind it."""
         self.host = host
         self.config_path = os.path.join(programs.directory, f"{len(programs.running)}.yaml")
         self.configure(config)
         self.program = programs.start(host, [
-            BINARY, self.subcommand, "--web.listen-address", "127.0.0.1:0", "--config.file", self.config_path,
+            *wrapper, BINARY, self.subcommand, "--web.listen-address", "127.0.0.1:0", "--config.file", self.config_path,
             "--log.format", "json", *arguments], self.subcommand)
         self.address = None
 
@@ -273,9 +282,9 @@ class Server(Daemon):
 class Agent(Daemon):
     subcommand = "agent"
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, **options):
         self.kernel_objects = set()
-        super().__init__(*arguments)
+        super().__init__(*arguments, **options)
 
     def wait_ready(self):
         super().wait_ready()
