@@ -12,7 +12,8 @@ static const struct {
 	int (*run)(int argc, char **argv);
 } commands[] = {
 	{ &run_command, cmd_run },       { &agent_command, cmd_agent }, { &server_command, cmd_server },
-	{ &doctor_command, cmd_doctor }, { &check_command, cmd_check }, { &version_command, cmd_version },
+	{ &top_command, cmd_top },       { &why_command, cmd_why },     { &doctor_command, cmd_doctor },
+	{ &check_command, cmd_check },   { &version_command, cmd_version },
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(*commands))
 
