@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the measuring programs in Python share: a network namespace, processes, connections, and figures from /proc."""
+import contextlib
 import ctypes
+import importlib
+import io
 import json
 import os
 import re
@@ -42,6 +45,33 @@ def own_namespace():
     if _libc.unshare(CLONE_NEWNET | CLONE_NEWNS) or _libc.mount(b"none", b"/", None, MS_REC_PRIVATE, None):
         sys.exit(f"no network namespace of its own: {os.strerror(ctypes.get_errno())}")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+def system_tests(binary):
+    """The modules of tests/system that make a network (netlab) and run the agent in it (netsonde)."""
+    os.environ["NETSONDE_BINARY"] = os.path.abspath(binary)  # they look for it when they are imported
+    os.environ["PATH"] += ":/usr/sbin:/sbin"
+    sys.path.insert(0, os.path.join(ROOT, "tests", "system"))
+    netlab, netsonde = importlib.import_module("netlab"), importlib.import_module("netsonde")
+    netsonde.READY_S = 60  # a machine under load is slow, not broken
+    return netlab, netsonde
+
+
+@contextlib.contextmanager
+def running_agent(netsonde, programs, host, config, **options):
+    """An agent in a host of tests/system; its log is shown when what is measured fails."""
+    agent = netsonde.Agent(programs, host, config, **options)
+    try:
+        agent.wait_ready()
+        yield agent
+        agent.stop()
+    except BaseException:
+        sys.stderr.write(agent.program.err)
+        raise
+    finally:
+        with contextlib.redirect_stdout(io.StringIO()):  # what it says there is for pytest
+            programs.end()
+        programs.running.clear()
 
 
 def start(command, **options):
