@@ -152,7 +152,7 @@ static __always_inline void on_established(struct sock *sk, struct tcp_sock *tp,
 		st = track(sk, &initial);
 		/* Over the limit tcp_state has counted it already, without a record. Under the limit there is none when the
 		 * interrupted program was just taking memory for one. */
-		if (!st && again && sockets_tracked >= sockets_max)
+		if (!st && again && sockets_tracked >= (__s64)sockets_max)
 			return;
 		if (!st && !client)
 			lose(LOST_SOCKET); /* a client was lost at its SYN */
@@ -243,6 +243,7 @@ static __always_inline void on_close(struct sock *sk, struct tcp_sock *tp, int o
 		on_end(sk, st, tp, old_state);
 	}
 	st->phase = PHASE_CLOSED;
+	__sync_fetch_and_add(&sockets_tracked, -1); /* its memory goes with the socket, which is mostly now */
 }
 
 static __always_inline void on_state(struct sock *sk, int old_state, int new_state, bool again)

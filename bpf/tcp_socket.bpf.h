@@ -22,7 +22,7 @@
 #include "tcp_row.bpf.h"
 
 __u32 sockets_max = 262144; /* written by the agent */
-__u64 sockets_tracked;      /* counted by the last complete sweep, and made since */
+__s64 sockets_tracked;      /* records: counted by the last complete sweep, plus those made and less those closed since */
 
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 
@@ -203,13 +203,15 @@ static __always_inline struct sock_state *track(struct sock *sk, struct sock_sta
 	struct sock_state *st = bpf_sk_storage_get(&sockets, sk, 0, 0);
 
 	if (!st) {
-		if (sockets_tracked >= sockets_max)
+		if (sockets_tracked >= (__s64)sockets_max)
 			return NULL;
 		st = bpf_sk_storage_get(&sockets, sk, initial, BPF_LOCAL_STORAGE_GET_F_CREATE);
 		if (st)
 			__sync_fetch_and_add(&sockets_tracked, 1);
 		return st;
 	}
+	if (st->phase == PHASE_CLOSED)
+		__sync_fetch_and_add(&sockets_tracked, 1);
 	/* The sweep looks at no record that is CLOSED. */
 	st->phase = PHASE_CLOSED;
 	asm volatile("" ::: "memory");

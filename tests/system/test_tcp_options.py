@@ -123,8 +123,8 @@ def test_memory_budget_bounds_the_records(lab, start_agent):
     other = start_agent(watcher, f"collect: {{tick: 100ms, memory_budget: 640M, {QUIET}}}\n")
     other.settle(2)
     assert other.metrics().sum("netsonde_map_max_entries", map="tcp_sockets") == 262144
-    # An agent that has outgrown its budget keeps a sixteenth of it for records, of 384 bytes each.
-    assert small == 8_000_000 // 16 // 384
+    # An agent that has outgrown its budget keeps a sixteenth of it for records, of 400 bytes each.
+    assert small == 8_000_000 // 16 // 400
 
 
 def test_memory_budget_bounds_what_is_there_at_the_start(lab, start_agent):
