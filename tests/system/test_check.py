@@ -9,7 +9,7 @@ import pytest
 
 from netsonde import BINARY
 
-COMMANDS = ("run", "agent", "server", "doctor", "check", "version")
+COMMANDS = ("run", "agent", "server", "top", "why", "doctor", "check", "version")
 
 
 def run(*arguments, cwd=None):
