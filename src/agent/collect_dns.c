@@ -27,10 +27,7 @@ static const char *const lost_names[DNS_LOST_COUNT] = { "dns_query", "dns_stream
 enum family { LOOKUPS, TIMEOUTS, LATE, RETRANSMITS, TRUNCATED, DISCARDED, N_FAMILIES };
 
 #define SERVER { "server", NULL }
-static const struct {
-	struct metric_family family;
-	const char *labels[3];
-} families[N_FAMILIES] = {
+static const struct registry_definition families[N_FAMILIES] = {
 	[LOOKUPS] = { { "netsonde_dns_lookup_duration_seconds", "DNS query sent for the first time to answer received, by the server's address, of local clients over UDP and TCP port 53.", "seconds", METRIC_HISTOGRAM, -20, 4 }, { "server", "rcode", NULL } },
 	[TIMEOUTS] = { { "netsonde_dns_timeouts_total", "DNS queries without an answer within 10 s.", NULL, METRIC_COUNTER, 0, 0 }, SERVER },
 	[LATE] = { { "netsonde_dns_late_answers_total", "First answers that came after their query had been counted as timed out.", NULL, METRIC_COUNTER, 0, 0 }, SERVER },
@@ -72,22 +69,6 @@ static void dns_close(void *opaque)
 	free(s);
 }
 
-static int register_families(struct registry *registry, struct registry_family *ret_families[static N_FAMILIES], struct error *ret_error)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < N_FAMILIES && !r; i++)
-		r = registry_register(registry, &families[i].family, families[i].labels, &ret_families[i], ret_error);
-	return r;
-}
-
-static int dns_describe(struct registry *registry, struct error *ret_error)
-{
-	struct registry_family *ignored[N_FAMILIES];
-
-	return register_families(registry, ignored, ret_error);
-}
-
 static int open_program(struct state *s, struct error *ret_error)
 {
 	int r = dns_program_open(&s->program, ret_error), fd;
@@ -113,7 +94,7 @@ static int dns_open(const struct collector_context *context, void **ret_state, s
 		for (size_t h = 0; h < DNS_RCODE_COUNT; h++)
 			kbpf_hist_init(&s->views[i].hists[h]);
 	s->self = context->self;
-	r = register_families(context->registry, s->families, ret_error);
+	r = registry_register_all(context->registry, families, N_FAMILIES, s->families, ret_error);
 	if (!r)
 		r = open_program(s, ret_error);
 	if (r < 0) {
@@ -211,7 +192,8 @@ static void dns_tick(void *opaque, mono_time now)
 const struct collector collect_dns = {
 	.name = "dns",
 	.wanted = dns_wanted,
-	.describe = dns_describe,
+	.families = families,
+	.n_families = N_FAMILIES,
 	.open = dns_open,
 	.sweep = dns_sweep,
 	.tick = dns_tick,

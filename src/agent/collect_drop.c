@@ -12,8 +12,7 @@
 #include "agent/collector.h"
 #include "agent/drop_program.h"
 
-static const struct metric_family family = { "netsonde_packet_drops_total", "Packets that the kernel dropped, by its own reason and by protocol, in all network namespaces; protocol \"none\" is what is no network packet (unix sockets, netlink).", NULL, METRIC_COUNTER, 0, 0 };
-static const char *const labels[] = { "reason", "protocol", NULL };
+static const struct registry_definition family = { { "netsonde_packet_drops_total", "Packets that the kernel dropped, by its own reason and by protocol, in all network namespaces; protocol \"none\" is what is no network packet (unix sockets, netlink).", NULL, METRIC_COUNTER, 0, 0 }, { "reason", "protocol", NULL } };
 
 struct state {
 	struct registry_family *drops;
@@ -25,13 +24,6 @@ struct state {
 static bool drop_wanted(const struct settings *settings)
 {
 	return settings->collect.drops;
-}
-
-static int drop_describe(struct registry *registry, struct error *ret_error)
-{
-	struct registry_family *ignored;
-
-	return registry_register(registry, &family, labels, &ignored, ret_error);
 }
 
 static void drop_close(void *opaque)
@@ -59,7 +51,7 @@ static int drop_open(const struct collector_context *context, void **ret_state, 
 		return -ENOMEM;
 	s->events = context->events;
 	s->self = context->self;
-	r = registry_register(context->registry, &family, labels, &s->drops, ret_error);
+	r = registry_register_all(context->registry, &family, 1, &s->drops, ret_error);
 	if (!r)
 		r = drop_program_open(s->events, &s->program, ret_error);
 	if (!r)
@@ -109,7 +101,8 @@ static void drop_handle(struct http_request *request, void *opaque)
 const struct collector collect_drop = {
 	.name = "drops",
 	.wanted = drop_wanted,
-	.describe = drop_describe,
+	.families = &family,
+	.n_families = 1,
 	.open = drop_open,
 	.tick = drop_tick,
 	.close = drop_close,

@@ -30,10 +30,7 @@ static const char *const lost_names[FLOW_LOST_COUNT] = { "flow_conversation", "f
 
 enum family { BYTES, PACKETS, RTT, N_FAMILIES };
 
-static const struct {
-	struct metric_family family;
-	const char *labels[5];
-} families[N_FAMILIES] = {
+static const struct registry_definition families[N_FAMILIES] = {
 	[BYTES] = { { "netsonde_flow_bytes_total", "Bytes of the IP packets, headers included, that an interface received from a peer or transmitted to it.", "bytes", METRIC_COUNTER, 0, 0 }, { "device", "peer", "protocol", "direction", NULL } },
 	[PACKETS] = { { "netsonde_flow_packets_total", "IP packets that an interface received from a peer or transmitted to it.", NULL, METRIC_COUNTER, 0, 0 }, { "device", "peer", "protocol", "direction", NULL } },
 	[RTT] = { { "netsonde_flow_rtt_seconds", "Round-trip time of TCP connections that pass an interface, from the interface to the peer and back, with the peer's delay of acknowledgements.", "seconds", METRIC_HISTOGRAM, LATENCY_FIRST, LATENCY_LAST }, { "device", "peer", NULL } },
@@ -56,22 +53,6 @@ struct state {
 static bool flow_wanted(const struct settings *settings)
 {
 	return settings->collect.n_flows > 0;
-}
-
-static int register_families(struct registry *registry, struct registry_family *ret_families[static N_FAMILIES], struct error *ret_error)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < N_FAMILIES && !r; i++)
-		r = registry_register(registry, &families[i].family, families[i].labels, &ret_families[i], ret_error);
-	return r;
-}
-
-static int flow_describe(struct registry *registry, struct error *ret_error)
-{
-	struct registry_family *ignored[N_FAMILIES];
-
-	return register_families(registry, ignored, ret_error);
 }
 
 static void flow_close(void *opaque)
@@ -172,7 +153,7 @@ static int flow_open(const struct collector_context *context, void **ret_state, 
 	s->features = context->features;
 	s->conversations_max = context->settings->collect.max_sockets / CONVERSATIONS_PART;
 	kbpf_hist_init(&s->hist);
-	r = register_families(context->registry, s->families, ret_error);
+	r = registry_register_all(context->registry, families, N_FAMILIES, s->families, ret_error);
 	find_devices(s, context->settings);
 	if (!r && !s->n_devices)
 		r = error_set(ret_error, -ENODEV, "%s", s->missing);
@@ -272,7 +253,8 @@ static void flow_tick(void *opaque, mono_time now)
 const struct collector collect_flow = {
 	.name = "flows",
 	.wanted = flow_wanted,
-	.describe = flow_describe,
+	.families = families,
+	.n_families = N_FAMILIES,
 	.open = flow_open,
 	.tick = flow_tick,
 	.close = flow_close,

@@ -38,10 +38,7 @@ enum family {
 };
 
 #define DEVICE { "device", NULL }
-static const struct {
-	struct metric_family family;
-	const char *labels[2];
-} families[N_FAMILIES] = {
+static const struct registry_definition families[N_FAMILIES] = {
 	[RECEIVE_BYTES] = { { "netsonde_interface_receive_bytes_total", "Bytes received on an interface, link-layer headers included.", "bytes", METRIC_COUNTER, 0, 0 }, DEVICE },
 	[RECEIVE_PACKETS] = { { "netsonde_interface_receive_packets_total", "Packets received on an interface.", NULL, METRIC_COUNTER, 0, 0 }, DEVICE },
 	[RECEIVE_ERRORS] = { { "netsonde_interface_receive_errors_total", "Packets that arrived broken.", NULL, METRIC_COUNTER, 0, 0 }, DEVICE },
@@ -228,22 +225,6 @@ static void interface_close(void *opaque)
 	free(s);
 }
 
-static int register_families(struct registry *registry, struct registry_family *ret_families[static N_FAMILIES], struct error *ret_error)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < N_FAMILIES && !r; i++)
-		r = registry_register(registry, &families[i].family, families[i].labels, &ret_families[i], ret_error);
-	return r;
-}
-
-static int interface_describe(struct registry *registry, struct error *ret_error)
-{
-	struct registry_family *ignored[N_FAMILIES];
-
-	return register_families(registry, ignored, ret_error);
-}
-
 static bool interface_wanted(const struct settings *settings)
 {
 	return settings->collect.interfaces;
@@ -259,7 +240,7 @@ static int interface_open(const struct collector_context *context, void **ret_st
 		return -ENOMEM;
 	s->context = *context;
 	s->scopes = calloc(n + 1, sizeof(*s->scopes));
-	r = s->scopes ? register_families(context->registry, s->families, ret_error) : -ENOMEM;
+	r = s->scopes ? registry_register_all(context->registry, families, N_FAMILIES, s->families, ret_error) : -ENOMEM;
 	if (!r) {
 		s->n_scopes = 1;
 		s->scopes[0].state = s;
@@ -385,7 +366,8 @@ static void interface_tick(void *opaque, mono_time now)
 const struct collector collect_interface = {
 	.name = FEATURE,
 	.wanted = interface_wanted,
-	.describe = interface_describe,
+	.families = families,
+	.n_families = N_FAMILIES,
 	.open = interface_open,
 	.sweep = interface_sweep,
 	.tick = interface_tick,

@@ -25,10 +25,7 @@
 
 enum family { DURATION, LIBRARIES, N_FAMILIES };
 
-static const struct {
-	struct metric_family family;
-	const char *labels[2];
-} families[N_FAMILIES] = {
+static const struct registry_definition families[N_FAMILIES] = {
 	[DURATION] = { { "netsonde_host_lookup_duration_seconds", "Time that applications spent in libc's getaddrinfo and gethostbyname functions; addresses in place of a name are left out.", "seconds", METRIC_HISTOGRAM, LATENCY_FIRST, LATENCY_LAST }, { "outcome", NULL } },
 	[LIBRARIES] = { { "netsonde_host_lookup_libraries", "C libraries that were in use when the agent started: those it watches, and those it does not.", NULL, METRIC_GAUGE, 0, 0 }, { "state", NULL } },
 };
@@ -46,23 +43,6 @@ struct state {
 static bool lookup_wanted(const struct settings *settings)
 {
 	return settings->collect.lookups;
-}
-
-static int register_families(struct registry *registry, struct registry_family *ret_families[static N_FAMILIES],
-			     struct error *ret_error)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < N_FAMILIES && !r; i++)
-		r = registry_register(registry, &families[i].family, families[i].labels, &ret_families[i], ret_error);
-	return r;
-}
-
-static int lookup_describe(struct registry *registry, struct error *ret_error)
-{
-	struct registry_family *ignored[N_FAMILIES];
-
-	return register_families(registry, ignored, ret_error);
 }
 
 static void lookup_close(void *opaque)
@@ -162,7 +142,7 @@ static int lookup_open(const struct collector_context *context, void **ret_state
 	s->self = context->self;
 	for (size_t i = 0; i < LOOKUP_OUTCOME_COUNT; i++)
 		kbpf_hist_init(&s->hists[i]);
-	r = register_families(context->registry, s->families, ret_error);
+	r = registry_register_all(context->registry, families, N_FAMILIES, s->families, ret_error);
 	if (!r)
 		r = open_program(s, context->features, ret_error);
 	if (r < 0) {
@@ -201,7 +181,8 @@ static void lookup_tick(void *opaque, mono_time now)
 const struct collector collect_lookup = {
 	.name = "lookups",
 	.wanted = lookup_wanted,
-	.describe = lookup_describe,
+	.families = families,
+	.n_families = N_FAMILIES,
 	.open = lookup_open,
 	.tick = lookup_tick,
 	.close = lookup_close,

@@ -6,11 +6,10 @@
 #include "agent/collector.h"
 #include "agent/process_program.h"
 
-static const struct metric_family families[PROCESS_COUNT_COUNT] = {
-	[PROCESS_EXECS] = { "netsonde_process_execs_total", "Programs started by exec on this host, in containers too; an exec that fails is none.", NULL, METRIC_COUNTER, 0, 0 },
-	[PROCESS_EXITS] = { "netsonde_process_exits_total", "Processes that ended, counted once however many threads they had; kernel threads are none.", NULL, METRIC_COUNTER, 0, 0 },
+static const struct registry_definition families[PROCESS_COUNT_COUNT] = {
+	[PROCESS_EXECS] = { { "netsonde_process_execs_total", "Programs started by exec on this host, in containers too; an exec that fails is none.", NULL, METRIC_COUNTER, 0, 0 }, { NULL } },
+	[PROCESS_EXITS] = { { "netsonde_process_exits_total", "Processes that ended, counted once however many threads they had; kernel threads are none.", NULL, METRIC_COUNTER, 0, 0 }, { NULL } },
 };
-static const char *const no_labels[] = { NULL };
 
 struct state {
 	struct registry_family *families[PROCESS_COUNT_COUNT];
@@ -21,23 +20,6 @@ struct state {
 static bool process_wanted(const struct settings *settings)
 {
 	return settings->collect.processes;
-}
-
-static int register_families(struct registry *registry,
-			     struct registry_family *ret_families[static PROCESS_COUNT_COUNT], struct error *ret_error)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < PROCESS_COUNT_COUNT && !r; i++)
-		r = registry_register(registry, &families[i], no_labels, &ret_families[i], ret_error);
-	return r;
-}
-
-static int process_describe(struct registry *registry, struct error *ret_error)
-{
-	struct registry_family *ignored[PROCESS_COUNT_COUNT];
-
-	return register_families(registry, ignored, ret_error);
 }
 
 static void process_close(void *opaque)
@@ -58,7 +40,7 @@ static int process_open(const struct collector_context *context, void **ret_stat
 	if (!s)
 		return -ENOMEM;
 	s->self = context->self;
-	r = register_families(context->registry, s->families, ret_error);
+	r = registry_register_all(context->registry, families, PROCESS_COUNT_COUNT, s->families, ret_error);
 	if (!r)
 		r = process_program_open(context->events, context->features, PROCESS_EXIT_BEST, &s->program, ret_error);
 	if (r < 0) {
@@ -90,7 +72,8 @@ static void process_tick(void *opaque, mono_time now)
 const struct collector collect_process = {
 	.name = "processes",
 	.wanted = process_wanted,
-	.describe = process_describe,
+	.families = families,
+	.n_families = PROCESS_COUNT_COUNT,
 	.open = process_open,
 	.tick = process_tick,
 	.close = process_close,

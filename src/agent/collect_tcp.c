@@ -44,10 +44,7 @@ enum family {
 };
 
 #define PEER_ROLE { "peer", "role", NULL }
-static const struct {
-	struct metric_family family;
-	const char *labels[4];
-} families[N_FAMILIES] = {
+static const struct registry_definition families[N_FAMILIES] = {
 	[CONNECTIONS] = { { "netsonde_tcp_connections_total", "TCP connections: established counts completed handshakes; the others count handshakes that failed, and established connections that ended by a reset or a time-out. A connect() that fails before a SYN is sent is none.", NULL, METRIC_COUNTER, 0, 0 }, { "peer", "role", "outcome", NULL } },
 	[OPEN] = { { "netsonde_tcp_open_connections", "TCP connections open at the last sweep.", NULL, METRIC_GAUGE, 0, 0 }, PEER_ROLE },
 	[HANDSHAKE] = { { "netsonde_tcp_handshake_duration_seconds", "Client: first SYN sent to SYN-ACK received. Server: first SYN-ACK sent to ACK received.", "seconds", METRIC_HISTOGRAM, LATENCY_FIRST, LATENCY_LAST }, PEER_ROLE },
@@ -99,22 +96,6 @@ static void tcp_close(void *opaque)
 	free(s);
 }
 
-static int register_families(struct registry *registry, struct registry_family *ret_families[static N_FAMILIES], struct error *ret_error)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < N_FAMILIES && !r; i++)
-		r = registry_register(registry, &families[i].family, families[i].labels, &ret_families[i], ret_error);
-	return r;
-}
-
-static int tcp_describe(struct registry *registry, struct error *ret_error)
-{
-	struct registry_family *ignored[N_FAMILIES];
-
-	return register_families(registry, ignored, ret_error);
-}
-
 static void limit_sockets(struct state *s, uint64_t bytes)
 {
 	uint64_t room = bytes / RECORD_BYTES;
@@ -132,7 +113,7 @@ static int tcp_open(const struct collector_context *context, void **ret_state, s
 		return -ENOMEM;
 	s->peers = context->peers;
 	s->self = context->self;
-	r = register_families(context->registry, s->families, ret_error);
+	r = registry_register_all(context->registry, families, N_FAMILIES, s->families, ret_error);
 	s->configured_max = context->settings->collect.max_sockets;
 	/* For connections that begin before the first set_room. */
 	limit_sockets(s, memory_room(context->settings->collect.memory_budget, memory_of_maps(), memory_resident()));
@@ -320,7 +301,8 @@ static bool tcp_wanted(const struct settings *settings)
 const struct collector collect_tcp = {
 	.name = "tcp",
 	.wanted = tcp_wanted,
-	.describe = tcp_describe,
+	.families = families,
+	.n_families = N_FAMILIES,
 	.open = tcp_open,
 	.sweep = tcp_sweep,
 	.set_room = tcp_set_room,

@@ -15,10 +15,7 @@
 enum family { SENT_BYTES, RECEIVED_BYTES, SENT_DATAGRAMS, RECEIVED_DATAGRAMS, RECEIVE_DROPS, N_FAMILIES };
 
 #define PEER { "peer", NULL }
-static const struct {
-	struct metric_family family;
-	const char *labels[2];
-} families[N_FAMILIES] = {
+static const struct registry_definition families[N_FAMILIES] = {
 	[SENT_BYTES] = { { "netsonde_udp_sent_bytes_total", "Payload bytes sent in UDP datagrams.", "bytes", METRIC_COUNTER, 0, 0 }, PEER },
 	[RECEIVED_BYTES] = { { "netsonde_udp_received_bytes_total", "Payload bytes of UDP datagrams that arrived at a socket, those that it had no room for included.", "bytes", METRIC_COUNTER, 0, 0 }, PEER },
 	[SENT_DATAGRAMS] = { { "netsonde_udp_sent_datagrams_total", "UDP datagrams sent; a batch (UDP_SEGMENT) counts as what it becomes.", NULL, METRIC_COUNTER, 0, 0 }, PEER },
@@ -35,22 +32,6 @@ struct state {
 static bool udp_wanted(const struct settings *settings)
 {
 	return settings->collect.udp;
-}
-
-static int register_families(struct registry *registry, struct registry_family *ret_families[static N_FAMILIES], struct error *ret_error)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < N_FAMILIES && !r; i++)
-		r = registry_register(registry, &families[i].family, families[i].labels, &ret_families[i], ret_error);
-	return r;
-}
-
-static int udp_describe(struct registry *registry, struct error *ret_error)
-{
-	struct registry_family *ignored[N_FAMILIES];
-
-	return register_families(registry, ignored, ret_error);
 }
 
 static void udp_close(void *opaque)
@@ -84,7 +65,7 @@ static int udp_open(const struct collector_context *context, void **ret_state, s
 	if (!s)
 		return -ENOMEM;
 	s->context = *context;
-	r = register_families(context->registry, s->families, ret_error);
+	r = registry_register_all(context->registry, families, N_FAMILIES, s->families, ret_error);
 	if (!r)
 		r = open_program(s, ret_error);
 	if (r < 0) {
@@ -133,7 +114,8 @@ static void udp_tick(void *opaque, mono_time now)
 const struct collector collect_udp = {
 	.name = "udp",
 	.wanted = udp_wanted,
-	.describe = udp_describe,
+	.families = families,
+	.n_families = N_FAMILIES,
 	.open = udp_open,
 	.tick = udp_tick,
 	.close = udp_close,

@@ -34,8 +34,9 @@ struct collector {
 	const char *name; /* as its key below `collect`, and its feature */
 	/* Is it turned on? */
 	bool (*wanted)(const struct settings *settings);
-	/* Only registers the families, for the documentation; open does it as well. */
-	int (*describe)(struct registry *registry, struct error *ret_error);
+	/* Its metrics, which open registers: for the documentation. */
+	const struct registry_definition *families;
+	size_t n_families;
 	int (*open)(const struct collector_context *context, void **ret_state, struct error *ret_error);
 	/* Reads the kernel, between peers_begin and peers_end. NULL: it has no socket sweep of its own. */
 	void (*sweep)(void *state);

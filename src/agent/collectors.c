@@ -285,6 +285,6 @@ int collectors_describe(struct registry *registry, struct error *ret_error)
 	int r = events_describe(registry, ret_error);
 
 	for (size_t i = 0; i < N_ALL && !r; i++)
-		r = all[i]->describe(registry, ret_error);
+		r = registry_register_all(registry, all[i]->families, all[i]->n_families, NULL, ret_error);
 	return r;
 }

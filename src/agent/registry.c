@@ -148,6 +148,18 @@ int registry_register(struct registry *registry, const struct metric_family *fam
 	return 0;
 }
 
+int registry_register_all(struct registry *registry, const struct registry_definition *definitions, size_t n,
+			  struct registry_family **ret_families, struct error *ret_error)
+{
+	struct registry_family *ignored;
+	int r = 0;
+
+	for (size_t i = 0; i < n && !r; i++)
+		r = registry_register(registry, &definitions[i].family, definitions[i].labels,
+				      ret_families ? &ret_families[i] : &ignored, ret_error);
+	return r;
+}
+
 void registry_begin(struct registry *registry)
 {
 	struct snapshot *s = registry->filling;

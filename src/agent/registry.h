@@ -28,6 +28,15 @@ void registry_set_budget(struct registry *registry, uint32_t series_budget);
 int registry_register(struct registry *registry, const struct metric_family *family, const char *const *label_names,
 		      struct registry_family **ret_family, struct error *ret_error);
 
+#define REGISTRY_LABELS_MAX 4
+struct registry_definition {
+	struct metric_family family;
+	const char *labels[REGISTRY_LABELS_MAX + 1]; /* ended by NULL */
+};
+/* All of a table, in its order; definitions: borrowed. ret_families: as many; NULL when only the table is wanted. */
+int registry_register_all(struct registry *registry, const struct registry_definition *definitions, size_t n,
+			  struct registry_family **ret_families, struct error *ret_error);
+
 void registry_begin(struct registry *registry);
 /* label_values: as many as the family has label names. */
 void registry_value(struct registry_family *family, const char *const *label_values, double value);
