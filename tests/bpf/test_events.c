@@ -226,6 +226,7 @@ static void test_allowance(void **state)
 	const uint64_t *sent;
 
 	fixture_open(&f, 100);
+	tick(&f, 0); /* from here on the time is ours */
 	sent = (const uint64_t *)&f.control->sent[EVENT_DROP];
 	run(f.skel->progs.flood, 1000);
 	tick(&f, NS_PER_SEC);
