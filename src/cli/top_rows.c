@@ -102,6 +102,8 @@ static void make_groups(struct top_rows *to, const struct connection **list, siz
 	bool by_peer = to->view == TOP_PEERS;
 	size_t end;
 
+	if (!n) /* then there may be no list */
+		return;
 	qsort(list, n, sizeof(*list), by_peer ? compare_text_then_pid : compare_pid_then_text);
 	for (size_t i = 0; i < n; i = end) {
 		struct top_row *row = &to->rows[to->n++];
@@ -263,7 +265,8 @@ void top_rows_sort(struct top_rows *rows, enum top_column column, bool reverse)
 {
 	struct sort sort = { column, reverse };
 
-	qsort_r(rows->order, rows->n, sizeof(struct top_row *), compare_rows, &sort);
+	if (rows->n) /* else there may be no list */
+		qsort_r(rows->order, rows->n, sizeof(struct top_row *), compare_rows, &sort);
 }
 
 void top_rows_done(struct top_rows *rows)

@@ -289,7 +289,8 @@ static void conclude(struct watch *w, struct why_result *result)
 	}
 	if (result->idle == w->n)
 		verdict_of(&(struct verdict_input){ 0 }, &result->verdict);
-	qsort(w->seen, w->n, sizeof(*w->seen), compare_worst);
+	if (w->n)
+		qsort(w->seen, w->n, sizeof(*w->seen), compare_worst);
 	result->target = w->target;
 	result->kind = w->kind;
 	result->seen = w->seen;
