@@ -5,6 +5,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include "cli/commands.h"
 
 static const struct {
@@ -71,6 +72,7 @@ static int command_run(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	char help[] = "--help";
+	prctl(PR_SET_NAME, "netsonde"); /* the processes of `run` were started as /proc/self/exe, and ps would say so */
 	if (argc < 2)
 		return usage(stderr, 2);
 	if (!strcmp(argv[1], "--version"))
