@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 import measure
 
@@ -79,11 +80,18 @@ class Agent:
         self.process = measure.start([binary, "agent", "--config.file", self.file.name,
                                       f"--web.listen-address=127.0.0.1:{port}"], stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
-        while subprocess.run(["curl", "-sf", f"http://127.0.0.1:{port}/-/ready"], stdout=subprocess.DEVNULL,
-                             check=False).returncode:
+        while not self.ready(port):
             if time.monotonic() > deadline or self.process.poll() is not None:
                 sys.exit("the agent does not start")
             time.sleep(0.05)
+
+    @staticmethod
+    def ready(port):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=5):
+                return True
+        except OSError:
+            return False
 
     def end(self):
         measure.stop(self.process)
