@@ -25,6 +25,20 @@ bool address_is_ipv4(const struct address *a)
 	return memcmp(a->bytes, mapped, sizeof(mapped)) == 0;
 }
 
+bool address_is_host(const struct address *a)
+{
+	static const struct address unspecified;
+
+	if (address_is_ipv4(a))
+		return a->bytes[12] < 224 && memcmp(a->bytes + 12, unspecified.bytes, 4) != 0;
+	return a->bytes[0] != 0xff && memcmp(a, &unspecified, sizeof(*a)) != 0;
+}
+
+bool address_is_link_local6(const struct address *a)
+{
+	return a->bytes[0] == 0xfe && (a->bytes[1] & 0xc0) == 0x80;
+}
+
 int address_compare(const struct address *a, const struct address *b)
 {
 	return memcmp(a->bytes, b->bytes, sizeof(a->bytes));

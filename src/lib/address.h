@@ -22,6 +22,9 @@ struct prefix {
 
 bool address_is_ipv4(const struct address *a);
 int address_compare(const struct address *a, const struct address *b);
+/* Can it be one host's? Not unspecified, not multicast, not of what IPv4 has reserved (from 240.0.0.0 on, with broadcast). */
+bool address_is_host(const struct address *a);
+bool address_is_link_local6(const struct address *a); /* fe80::/10, which means something with an interface only */
 
 /* "192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1". -EINVAL otherwise. */
 int address_parse(const char *text, struct address *ret_address);

@@ -22,11 +22,16 @@
 
 struct seen { const struct config_row *row; const struct config_node *node; char *value; };
 
+/* A section or an entry whose row has a `finish`. */
+struct unfinished { const struct config_row *row; const struct config_node *node; void *record; };
+
 struct walk {
 	const struct config_row *root;
 	struct config_report *report;
 	struct seen *seen; /* values that must be unique */
 	size_t n_seen, cap_seen;
+	struct unfinished *unfinished;
+	size_t n_unfinished, cap_unfinished;
 	bool failed;       /* out of memory */
 };
 
@@ -94,6 +99,53 @@ static void unique_check(struct walk *walk)
 		config_report_add(walk->report, seen->node->offset, seen->node->len,
 				  "duplicate %s `%s`; it is first used on line %zu", what,
 				  config_quote(seen->node->text, seen->node->text_len, quoted), line);
+	}
+}
+
+/* errors: how many there were before it was read. */
+static void unfinished_note(struct walk *walk, const struct config_row *row, const struct config_node *node,
+			    void *record, size_t errors)
+{
+	if (!row->finish || walk->report->n_total != errors)
+		return;
+	if (walk->n_unfinished == walk->cap_unfinished) {
+		size_t cap = walk->cap_unfinished ? walk->cap_unfinished * 2 : 64;
+		struct unfinished *unfinished = reallocarray(walk->unfinished, cap, sizeof(*unfinished));
+		if (!unfinished) {
+			walk->failed = true;
+			return;
+		}
+		walk->unfinished = unfinished;
+		walk->cap_unfinished = cap;
+	}
+	walk->unfinished[walk->n_unfinished++] = (struct unfinished){ .row = row, .node = node, .record = record };
+}
+
+/* The value of a (dotted) key below a mapping, or the mapping itself. */
+static const struct config_node *node_below(const struct config_node *node, const char *key)
+{
+	size_t len = key ? strcspn(key, ".") : 0;
+	for (const struct config_node *child = len ? node->child : NULL; child; child = child->next) {
+		if (child->skip || child->key->kind != CONFIG_SCALAR || child->key->text_len != len ||
+		    memcmp(child->key->text, key, len))
+			continue;
+		return key[len] ? node_below(child, key + len + 1) : child;
+	}
+	return node;
+}
+
+static void finish(struct walk *walk, void *target)
+{
+	for (size_t i = 0; i < walk->n_unfinished && !walk->failed; i++) {
+		const struct unfinished *u = &walk->unfinished[i];
+		struct error error = { 0 };
+		const char *key = NULL;
+		int r = u->row->finish(target, u->record, &key, &error);
+		const struct config_node *node = node_below(u->node, key);
+		if (r == -ENOMEM)
+			walk->failed = true;
+		else if (r < 0)
+			config_report_add(walk->report, node->offset, node->len, "%s", error.text);
 	}
 }
 
@@ -264,10 +316,12 @@ static void elements_walk(struct walk *walk, const struct config_row *row, const
 			snprintf(label, sizeof(label), "%s.%s", name,
 				 config_quote(child->key->text, child->key->text_len, quoted));
 		}
+		size_t errors = walk->report->n_total;
 		if (plain)
 			value_walk(walk, plain, child, item, label);
 		else
 			record_walk(walk, config_value_rows(row), child, item, label);
+		unfinished_note(walk, row, child, item, errors);
 	}
 }
 
@@ -338,12 +392,15 @@ static void mapping_walk(struct walk *walk, struct scope scope, const struct con
 		if (!config_path_join(scope.name, key->text, name))
 			memcpy(name, path, sizeof(path));
 		struct scope below = { .rows = scope.rows, .section = path, .name = name };
-		if (row->type == CONFIG_SECTION)
+		size_t errors = walk->report->n_total;
+		if (row->type == CONFIG_SECTION) {
 			section_walk(walk, below, child, base);
-		else if (child->kind == CONFIG_MAPPING && config_switch_keys(row))
+			unfinished_note(walk, row, child, NULL, errors);
+		} else if (child->kind == CONFIG_MAPPING && config_switch_keys(row)) {
 			switch_walk(walk, row, below, child, base);
-		else
+		} else {
 			value_walk(walk, row, child, base, name);
+		}
 	}
 }
 
@@ -358,10 +415,13 @@ static int document_walk(struct config_report *report, const struct config_row *
 	if (!r && tree.root)
 		section_walk(&walk, (struct scope){ .rows = rows, .section = "", .name = "" }, tree.root, target);
 	if (!r)
+		finish(&walk, target);
+	if (!r)
 		unique_check(&walk);
 	for (size_t i = 0; i < walk.n_seen; i++)
 		free(walk.seen[i].value);
 	free(walk.seen);
+	free(walk.unfinished);
 	config_tree_done(&tree);
 	if (walk.failed || report->failed)
 		return -ENOMEM;

@@ -34,6 +34,8 @@ enum config_type {
 	CONFIG_SWITCH,   /* bool: on/off, true/false, yes/no; or, with rows below it, a map, which means on */
 	CONFIG_UNSIGNED, /* uint32_t: 20000, 20k, 4M */
 	CONFIG_SIZE,     /* uint32_t, bytes: 64M, 64MB and 64MiB, 1G */
+	CONFIG_RATE,     /* uint32_t, per second: 1000/s, 1k/s */
+	CONFIG_SIZE_RATE, /* uint32_t, bytes per second: 1MB/s */
 	CONFIG_DURATION, /* uint64_t, nanoseconds: 1s, 250ms, 1h30m */
 	CONFIG_STRING,   /* char *, owned; NULL when there is no default and no value */
 	CONFIG_CHOICE,   /* unsigned: which word of `choices`, from 0 */
@@ -46,6 +48,8 @@ enum config_type {
 enum config_flags {
 	CONFIG_REQUIRED = 1 << 0, /* an element of a list or map must have this key */
 	CONFIG_UNIQUE = 1 << 1,   /* no two elements of the whole file have the same value here */
+	CONFIG_INHERITED = 1 << 2, /* a number, duration or word that is not in the file is all ones, for `finish` to fill in */
+	CONFIG_TOP = 1 << 3,      /* a number that may be written `top 50` */
 };
 
 struct config_row {
@@ -54,7 +58,7 @@ struct config_row {
 	size_t offset;
 	const char *value;         /* the default, as it would be written in the file; NULL: none */
 	uint64_t min, max; /* of a number, size or duration; of the characters of a string; max alone: entries of a list */
-	const char *choices;       /* "a|b|c" */
+	const char *choices;       /* "a|b|c"; of a number or duration: the word that means 0, such as "off" */
 	const char *help;          /* one or two sentences */
 	const char *example;       /* one line of YAML, for values without a default */
 	unsigned flags;            /* enum config_flags */
@@ -62,6 +66,11 @@ struct config_row {
 	size_t size, count_offset;
 	int (*check)(const char *text,
 		     struct error *ret_error); /* further demands on a string: -EINVAL with a sentence */
+	/* Of a section, or of a list of records: what depends on several keys. Called once the whole file is read, for each
+	 * section or entry in it that has no mistake of its own, in the order of the file, a section after what is in it; target is
+	 * the whole struct, record the entry (of a section: NULL). May change both. -EINVAL with a sentence; *ret_key: the (dotted) key
+	 * in the entry or section that it is about, else it is about all of it. */
+	int (*finish)(void *target, void *record, const char **ret_key, struct error *ret_error);
 };
 
 /* Fills *target (whose old content is ignored) from the defaults and the text. `name` stands for the file in

@@ -16,6 +16,7 @@ static const char *type_name(enum config_type type)
 	static const char *const names[] = {
 	    [CONFIG_SECTION] = "section", [CONFIG_SWITCH] = "on or off",
 	    [CONFIG_UNSIGNED] = "number", [CONFIG_SIZE] = "size",
+	    [CONFIG_RATE] = "rate", [CONFIG_SIZE_RATE] = "size per second",
 	    [CONFIG_DURATION] = "duration", [CONFIG_STRING] = "text",
 	    [CONFIG_CHOICE] = "word",	  [CONFIG_URL] = "URL",
 	    [CONFIG_PREFIX] = "address or prefix", [CONFIG_LIST] = "list",

@@ -11,7 +11,8 @@
 #include "lib/config_value.h"
 #include "lib/flags.h"
 
-#define NAMES_MAX 64 /* keys of one section, and leaf names of the whole schema, that are considered */
+#define PLACES_MAX 4 /* that are told */
+#define NAMES_MAX 256 /* keys of one section, and leaf names of the whole schema, that are considered */
 
 bool config_path_join(const char *section, const char *key, char ret_path[static CONFIG_PATH_MAX])
 {
@@ -61,7 +62,7 @@ const char *config_suggest_first(const struct config_row *rows, const char *sect
 /* The places where a key of this name exists, and all names seen on the way. */
 struct search {
 	const char *key;
-	char places[3][CONFIG_PATH_MAX];
+	char places[PLACES_MAX][CONFIG_PATH_MAX];
 	size_t n_places;
 	const char *names[NAMES_MAX];
 	size_t n_names;
@@ -76,7 +77,7 @@ static void search_rows(struct search *search, const struct config_row *rows, co
 		const char *leaf = config_leaf(row->path);
 		if (*leaf && search->n_names < NAMES_MAX)
 			search->names[search->n_names++] = leaf;
-		if (*leaf && search->n_places < 3 && !strcmp(leaf, search->key)) {
+		if (*leaf && search->n_places < PLACES_MAX && !strcmp(leaf, search->key)) {
 			char *parent = search->places[search->n_places++];
 			memcpy(parent, path, strlen(path) + 1);
 			char *dot = strrchr(parent, '.');
@@ -97,7 +98,7 @@ static void write_where(const char *name, struct buffer *out)
 static void write_places(const struct search *search, struct buffer *out)
 {
 	for (size_t i = 0; i < search->n_places; i++) {
-		buffer_puts(out, i ? " or " : "");
+		buffer_puts(out, !i ? "" : i + 1 == search->n_places ? " or " : ", ");
 		if (*search->places[i])
 			buffer_printf(out, "under `%s`", search->places[i]);
 		else

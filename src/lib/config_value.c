@@ -49,6 +49,12 @@ const struct config_row *config_switch_keys(const struct config_row *row)
 	return row[1].path[len] == '.' ? row + 1 : NULL;
 }
 
+/* The word that stands for 0, or NULL. */
+static const char *zero_word(const struct config_row *row)
+{
+	return row->type == CONFIG_CHOICE ? NULL : row->choices;
+}
+
 /* "a, b or c" from "a|b|c". */
 static void write_choices(const char *choices, struct buffer *out)
 {
@@ -73,10 +79,19 @@ void config_expected(const struct config_row *row, struct buffer *out)
 			buffer_printf(out, ", or keys such as `%s`", config_leaf(config_switch_keys(row)->path));
 		break;
 	case CONFIG_UNSIGNED:
-		buffer_printf(out, "a whole number such as %s", row->value ? row->value : "100");
+		if (row->flags & CONFIG_TOP)
+			buffer_puts(out, "a number such as `top 50`");
+		else
+			buffer_printf(out, "a whole number such as %s", row->value ? row->value : "100");
 		break;
 	case CONFIG_SIZE:
 		buffer_printf(out, "a size such as %s", row->value ? row->value : "64M");
+		break;
+	case CONFIG_RATE:
+		buffer_printf(out, "a rate such as %s", row->value ? row->value : "1000/s");
+		break;
+	case CONFIG_SIZE_RATE:
+		buffer_printf(out, "a size per second such as %s", row->value ? row->value : "1MB/s");
 		break;
 	case CONFIG_DURATION:
 		buffer_puts(out, "a duration such as 1s or 250ms");
@@ -100,6 +115,8 @@ void config_expected(const struct config_row *row, struct buffer *out)
 			buffer_printf(out, " such as %s", row->example);
 		break;
 	}
+	if (zero_word(row))
+		buffer_printf(out, " or %s", zero_word(row));
 }
 
 static const char *size_format(uint64_t bytes, char buf[static 32])
@@ -116,6 +133,10 @@ void config_range(const struct config_row *row, struct buffer *out)
 		return;
 	if (row->type == CONFIG_UNSIGNED)
 		buffer_printf(out, "%" PRIu64 " to %" PRIu64, row->min, row->max);
+	else if (row->type == CONFIG_RATE)
+		buffer_printf(out, "%" PRIu64 "/s to %" PRIu64 "/s", row->min, row->max);
+	else if (row->type == CONFIG_SIZE_RATE)
+		buffer_printf(out, "%s/s to %s/s", size_format(row->min, low), size_format(row->max, high));
 	else if (row->type == CONFIG_SIZE)
 		buffer_printf(out, "%s to %s", size_format(row->min, low), size_format(row->max, high));
 	else if (row->type == CONFIG_DURATION)
@@ -124,6 +145,8 @@ void config_range(const struct config_row *row, struct buffer *out)
 		buffer_printf(out, "at most %" PRIu64 " entries", row->max);
 	else if (row->type == CONFIG_STRING)
 		buffer_printf(out, "at most %" PRIu64 " characters", row->max);
+	if (out->len && zero_word(row))
+		buffer_printf(out, " or %s", zero_word(row));
 }
 
 /* "expected ..., not `text`", with a hint. */
@@ -197,20 +220,49 @@ static uint64_t size_scale(const char *unit)
 	return *unit ? 0 : scale;
 }
 
+/* What a number is written like, without what may stand around it. */
+struct number_text { const char *text; size_t digits; char unit[8]; };
+
+/* Takes "top " off the front and "/s" off the end, where the row allows or demands them. False: there is no number. */
+static bool number_split(const struct config_row *row, const char *text, struct number_text *ret_number)
+{
+	const bool rate = row->type == CONFIG_RATE || row->type == CONFIG_SIZE_RATE;
+	size_t len;
+	if (row->flags & CONFIG_TOP && !strncmp(text, "top ", 4))
+		text += 4 + strspn(text + 4, " ");
+	ret_number->text = text;
+	ret_number->digits = strspn(text, "0123456789");
+	text += ret_number->digits;
+	len = strlen(text);
+	if (rate && (len < 2 || strcmp(text + len - 2, "/s")))
+		return false;
+	len -= rate ? 2 : 0;
+	if (len >= sizeof(ret_number->unit))
+		return false;
+	memcpy(ret_number->unit, text, len);
+	ret_number->unit[len] = '\0';
+	return ret_number->digits;
+}
+
 static int unsigned_parse(const struct config_row *row, const char *text, uint32_t *ret_value, struct error *ret_error)
 {
-	size_t digits = strspn(text, "0123456789");
-	const char *unit = text + digits;
-	uint64_t scale = row->type == CONFIG_SIZE ? size_scale(unit) : number_scale(unit);
+	const bool size = row->type == CONFIG_SIZE || row->type == CONFIG_SIZE_RATE;
+	struct number_text number;
 	struct config_row bounded = *row;
 	bounded.max = row->max ? row->max : UINT32_MAX;
 	if (*text == '-' && all_digits(text + 1))
 		return range_refuse(&bounded, text, ret_error);
-	if (!digits || !scale)
-		return refuse(row, text, strlen(text), "", ret_error);
-	uint64_t value = 0;
-	for (size_t i = 0; i < digits && value <= UINT32_MAX; i++)
-		value = value * 10 + (uint64_t)(text[i] - '0');
+	uint64_t scale = 0, value = 0;
+	if (number_split(row, text, &number))
+		scale = size ? size_scale(number.unit) : number_scale(number.unit);
+	if (!scale) {
+		char hint[64] = "";
+		if (row->type == CONFIG_RATE && all_digits(text) && strlen(text) < 20)
+			snprintf(hint, sizeof(hint), "; write `%s/s`", text);
+		return refuse(row, text, strlen(text), hint, ret_error);
+	}
+	for (size_t i = 0; i < number.digits && value <= UINT32_MAX; i++)
+		value = value * 10 + (uint64_t)(number.text[i] - '0');
 	value *= scale;
 	int r = range_check(&bounded, value, text, ret_error);
 	if (!r)
@@ -341,6 +393,11 @@ static int url_parse(const struct config_row *row, const char *text, size_t len,
 	return string_parse(row, text, len, target, ret_error);
 }
 
+static size_t number_size(const struct config_row *row)
+{
+	return row->type == CONFIG_DURATION ? sizeof(uint64_t) : sizeof(uint32_t);
+}
+
 int config_value_parse(const struct config_row *row, const char *text, size_t len, void *base, struct error *ret_error)
 {
 	void *target = (char *)base + row->offset;
@@ -350,11 +407,17 @@ int config_value_parse(const struct config_row *row, const char *text, size_t le
 		return url_parse(row, text, len, target, ret_error);
 	if (len != strlen(text))
 		return refuse(row, text, len, "", ret_error);
+	if (zero_word(row) && !strcmp(text, zero_word(row))) {
+		memset(target, 0, number_size(row));
+		return 0;
+	}
 	switch (row->type) {
 	case CONFIG_SWITCH:
 		return switch_parse(row, text, target, ret_error);
 	case CONFIG_UNSIGNED:
 	case CONFIG_SIZE:
+	case CONFIG_RATE:
+	case CONFIG_SIZE_RATE:
 		return unsigned_parse(row, text, target, ret_error);
 	case CONFIG_DURATION:
 		return duration_value(row, text, target, ret_error);
@@ -371,6 +434,8 @@ int config_value_parse(const struct config_row *row, const char *text, size_t le
 int config_defaults(const struct config_row *rows, void *base)
 {
 	for (const struct config_row *row = rows; row->path; row++) {
+		if (row->flags & CONFIG_INHERITED)
+			memset((char *)base + row->offset, 0xff, number_size(row));
 		if (!row->value || row->type == CONFIG_SECTION || row->type == CONFIG_LIST || row->type == CONFIG_MAP)
 			continue;
 		struct error error = { 0 };

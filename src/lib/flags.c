@@ -64,6 +64,17 @@ static int duration_store(const char *text, const char *label, uint64_t *target,
 			 bare ? "; write `" : "", bare ? text : "", bare ? "s`" : "");
 }
 
+static int seconds_store(const char *text, const char *label, uint64_t *target, struct error *error)
+{
+	char seconds[WORD_MAX];
+	if (!*text || strlen(text) + 2 > sizeof(seconds) || text[strspn(text, "0123456789.")])
+		return duration_store(text, label, target, error);
+	snprintf(seconds, sizeof(seconds), "%ss", text);
+	if (!duration_parse(seconds, target))
+		return 0;
+	return error_set(error, -EINVAL, "%s expects seconds such as 0.2, or a duration such as 200ms, not `%s`", label, text);
+}
+
 static int choice_store(const struct flag *flag, const char *text, const char *label, const char **target,
 			struct error *error)
 {
@@ -110,6 +121,8 @@ static int value_store(const struct cursor *cursor, const struct flag *flag, con
 		return uint_store(text, label, target, cursor->error);
 	case FLAG_DURATION:
 		return duration_store(text, label, target, cursor->error);
+	case FLAG_SECONDS:
+		return seconds_store(text, label, target, cursor->error);
 	case FLAG_CHOICE:
 		return choice_store(flag, text, label, target, cursor->error);
 	}

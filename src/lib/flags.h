@@ -18,6 +18,7 @@ enum flag_type {
 	FLAG_STRINGS /* struct flag_strings, repeatable */,
 	FLAG_UINT /* uint64_t */,
 	FLAG_DURATION /* uint64_t ns: "1s", "250ms", "2d" */,
+	FLAG_SECONDS /* the same, and a bare number is seconds ("0.2"), as in commands that everybody knows; 0 is unset */,
 	FLAG_CHOICE /* const char *, one of `choices` */
 };
 
@@ -44,6 +45,7 @@ struct flag_command {
 	const char *summary;     /* one line, no period, as in the list of subcommands */
 	const char *arguments;   /* "[FILE]" or NULL: none are taken */
 	const char *description; /* a paragraph or two for --help and the man page */
+	const char *details;     /* what only the man page says, behind the flags; NULL: nothing */
 	const struct flag *flags; /* ended by a NULL name */
 	size_t arguments_min, arguments_max;
 	bool standalone;         /* a program of this name, not a subcommand of netsonde */

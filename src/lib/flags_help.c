@@ -72,6 +72,9 @@ static void write_default(const struct flag *flag, const void *defaults, struct 
 	case FLAG_DURATION:
 		buffer_puts(out, duration_format(*(const uint64_t *)value, text));
 		break;
+	case FLAG_SECONDS:
+		buffer_puts(out, *(const uint64_t *)value ? duration_format(*(const uint64_t *)value, text) : "");
+		break;
 	}
 }
 
@@ -95,7 +98,8 @@ static bool is_on(const struct flag *flag, const void *defaults)
 static const char *value_name(const struct flag *flag)
 {
 	static const char *const names[] = { [FLAG_STRING] = "TEXT", [FLAG_STRINGS] = "TEXT", [FLAG_UINT] = "N",
-					     [FLAG_DURATION] = "DURATION", [FLAG_CHOICE] = "WORD" };
+					     [FLAG_DURATION] = "DURATION",
+					     [FLAG_SECONDS] = "SECONDS", [FLAG_CHOICE] = "WORD" };
 	return flag->value ? flag->value : flag->choices ? flag->choices : names[flag->type];
 }
 
@@ -208,4 +212,9 @@ void flags_write_man(const struct flag_command *command, const void *defaults, s
 	for (const struct flag *flag = command->flags; flag && flag->name; flag++)
 		if (!flag->hidden)
 			write_flag_man(flag, defaults, out);
+	if (command->details) {
+		buffer_puts(out, ".PP\n");
+		flags_write_roff(command->details, out);
+		buffer_putc(out, '\n');
+	}
 }

@@ -14,6 +14,7 @@
 #include "lib/metric.h"
 
 #define REPLACEMENT "\xef\xbf\xbd" /* U+FFFD */
+#define DIGITS 16 /* a time to the microsecond, and 0.1 as 0.1; a 17th would only show how binary fractions differ */
 
 static int append(const char *text, size_t len, void *userdata)
 {
@@ -29,7 +30,7 @@ int json_write(json_t *value, struct buffer *out)
 	int r = -ENOMEM;
 
 	if (value && buffer_ok(out)) {
-		r = json_dump_callback(value, append, out, JSON_COMPACT | JSON_ENCODE_ANY);
+		r = json_dump_callback(value, append, out, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(DIGITS));
 		/* With room in the buffer, what is left is a value that contains itself, or jansson's own memory. */
 		if (r < 0)
 			r = buffer_ok(out) ? -EINVAL : -ENOMEM;

@@ -10,6 +10,7 @@
 #include <string.h>
 #include "lib/config.h"
 #include "lib/settings.h"
+#include "lib/settings_probe.h"
 
 #define NAME_MAX_CHARS 128 /* a label value in every series of its peer or target */
 #define AT(member) offsetof(struct settings, member)
@@ -28,7 +29,7 @@ static int network_name_check(const char *text, struct error *ret_error)
 }
 
 /* What the kernel accepts as the name of an interface (dev_valid_name). */
-static int interface_name_check(const char *text, struct error *ret_error)
+int settings_interface_check(const char *text, struct error *ret_error)
 {
 	if (strlen(text) < 16 && !strpbrk(text, " /:") && strcmp(text, ".") && strcmp(text, ".."))
 		return 0;
@@ -45,7 +46,7 @@ static int namespace_check(const char *text, struct error *ret_error)
 }
 
 static const struct config_row interface_name_rows[] = {
-	{ .path = "", .type = CONFIG_STRING, .flags = CONFIG_UNIQUE, .max = 64, .check = interface_name_check,
+	{ .path = "", .type = CONFIG_STRING, .flags = CONFIG_UNIQUE, .max = 64, .check = settings_interface_check,
 	  .help = "The name of an interface." },
 	{ 0 }
 };
@@ -58,6 +59,22 @@ static const struct config_row namespace_rows[] = {
 
 static const struct config_row network_prefix_rows[] = {
 	{ .path = "", .type = CONFIG_PREFIX, .flags = CONFIG_UNIQUE, .help = "An address or a prefix." },
+	{ 0 }
+};
+
+static const struct config_row reflect_rows[] = {
+	{ .path = "", .type = CONFIG_STRING, .flags = CONFIG_UNIQUE, .max = 64, .check = settings_interface_check,
+	  .help = "The name of an interface." },
+	{ 0 }
+};
+
+static const struct config_row plan_network_rows[] = {
+	{ .path = "", .type = CONFIG_PREFIX, .flags = CONFIG_UNIQUE, .help = "An address or a prefix." },
+	{ 0 }
+};
+
+static const struct config_row plan_protocol_rows[] = {
+	{ .path = "", .type = CONFIG_CHOICE, .choices = "icmp|stamp|tcp", .flags = CONFIG_UNIQUE, .help = "A protocol." },
 	{ 0 }
 };
 
@@ -105,6 +122,14 @@ static const struct config_row rows[] = {
      .min = 20000000,
      .max = 60000000000,
      .help = "How often the agent reads the kernel's counters."},
+    {.path = "collect.scope",
+     .type = CONFIG_CHOICE,
+     .offset = AT(collect.scope),
+     .value = "machine",
+     .choices = "machine|namespace",
+     .help = "Whose connections, packets and processes are measured: those of all network namespaces of the machine, containers "
+	     "included, or only of the agent's own, as when each namespace stands for a host and has an agent of its own. Interfaces "
+	     "are of the agent's namespace in any case."},
     {.path = "collect.tcp",
      .type = CONFIG_SWITCH,
      .offset = AT(collect.tcp),
@@ -209,6 +234,90 @@ static const struct config_row rows[] = {
      .help = "The most events of each kind that are kept and streamed per second. The others are counted as "
 	     "suppressed."},
 
+    {.path = "probe", .type = CONFIG_SECTION, .finish = settings_probe_finish,
+     .help = "Active probes: what the agent sends to measure, and what it answers. Without targets, peers, a plan or reflecting "
+	     "interfaces nothing is sent, loaded or attached."},
+    {.path = "probe.defaults", .type = CONFIG_SECTION, .help = "What targets have unless they say otherwise."},
+    {.path = "probe.defaults.interval", .type = CONFIG_DURATION, .offset = AT(probe.defaults.interval_ns), .value = "1s",
+     .min = 10000000, .max = 3600000000000,
+     .help = "The time from one probe of a path to the next; each is up to a tenth earlier or later."},
+    {.path = "probe.defaults.timeout", .type = CONFIG_DURATION, .offset = AT(probe.defaults.timeout_ns), .value = "2s",
+     .min = 1000000, .max = 60000000000, .help = "A probe without an answer by then is lost."},
+    {.path = "probe.defaults.protocol", .type = CONFIG_CHOICE, .offset = AT(probe.defaults.protocol), .value = "icmp",
+     .choices = "icmp|stamp|tcp",
+     .help = "ICMP echo, which any host answers; STAMP (RFC 8762), which a reflector answers and which tells the delay of each "
+	     "direction; or a TCP SYN to a port."},
+    {.path = "probe.defaults.size", .type = CONFIG_UNSIGNED, .offset = AT(probe.defaults.size), .value = "56", .min = 16,
+     .max = 9000, .help = "Bytes behind the ICMP or UDP header; raised to the least that a STAMP packet has, 44 or with a key 112."},
+    {.path = "probe.defaults.dscp", .type = CONFIG_UNSIGNED, .offset = AT(probe.defaults.dscp), .value = "0", .max = 63,
+     .help = "The class of service that the probes ask for."},
+    {.path = "probe.defaults.paths", .type = CONFIG_UNSIGNED, .offset = AT(probe.defaults.paths), .value = "1", .min = 1,
+     .max = 32,
+     .help = "So many probes per interval, with different source ports, checksums or flow labels, so that routers that spread "
+	     "traffic over several ways send them different ways."},
+    {.path = "probe.budget", .type = CONFIG_SECTION,
+     .help = "What all probes together never exceed, in any second. What is asked for beyond it makes all intervals longer."},
+    {.path = "probe.budget.packets", .type = CONFIG_RATE, .offset = AT(probe.budget.packets), .value = "1000/s", .min = 1,
+     .max = 2000000, .help = "Probes sent."},
+    {.path = "probe.budget.bytes", .type = CONFIG_SIZE_RATE, .offset = AT(probe.budget.bytes), .value = "1MB/s", .min = 20000,
+     .max = 4000000000, .help = "Bytes of their IP packets."},
+    {.path = "probe.targets", .type = CONFIG_LIST, .offset = AT(probe.targets), .count_offset = AT(probe.n_targets),
+     .size = sizeof(struct settings_probe_target), .rows = settings_probe_target_rows, .finish = settings_probe_target_finish,
+     .example = "[{name: gateway, address: 10.0.0.1}]", .help = "Whom to probe."},
+    {.path = "probe.peers", .type = CONFIG_UNSIGNED, .flags = CONFIG_TOP, .choices = "off", .offset = AT(probe.peers),
+     .value = "off", .min = 1, .max = 4096,
+     .help = "Probe so many of the busiest peers of this host by ICMP: addresses outside the named networks, as the peer label has "
+	     "them."},
+    {.path = "probe.plan", .type = CONFIG_SECTION, .finish = settings_probe_plan_finish,
+     .help = "Targets fetched from elsewhere. What the plan may ask for is bounded here."},
+    {.path = "probe.plan.url", .type = CONFIG_URL, .offset = AT(probe.plan.url), .max = 2048,
+     .example = "http://10.0.0.2/plan.json", .help = "Where the plan is, a JSON document (docs/http-api.md); none by default."},
+    {.path = "probe.plan.interval", .type = CONFIG_DURATION, .offset = AT(probe.plan.interval_ns), .value = "1m",
+     .min = 1000000000, .max = 86400000000000, .help = "How often it is fetched."},
+    {.path = "probe.plan.targets", .type = CONFIG_UNSIGNED, .offset = AT(probe.plan.targets), .value = "1000", .max = 100000,
+     .help = "The most targets it may ask for."},
+    {.path = "probe.plan.min_interval", .type = CONFIG_DURATION, .offset = AT(probe.plan.min_interval_ns), .value = "1s",
+     .min = 10000000, .max = 3600000000000, .help = "A shorter interval that it asks for becomes this one."},
+    {.path = "probe.plan.networks", .type = CONFIG_LIST, .offset = AT(probe.plan.networks),
+     .count_offset = AT(probe.plan.n_networks), .size = sizeof(struct prefix), .max = 1024, .rows = plan_network_rows,
+     .example = "[10.0.0.0/8]", .help = "The only addresses that it may name; all when there are none here."},
+    {.path = "probe.plan.protocols", .type = CONFIG_LIST, .offset = AT(probe.plan.protocols),
+     .count_offset = AT(probe.plan.n_protocols), .size = sizeof(unsigned), .max = 3, .rows = plan_protocol_rows,
+     .example = "[stamp]", .help = "The only protocols that it may ask for; all when there are none here."},
+    {.path = "probe.passive", .type = CONFIG_SWITCH, .offset = AT(probe.passive), .value = "on",
+     .help = "Do not probe by ICMP what this host's own TCP connections measure at the moment."},
+    {.path = "probe.adapt", .type = CONFIG_SWITCH, .offset = AT(probe.adapt), .value = "on",
+     .help = "Probe a target that loses probes or becomes slower ten times as often for ten seconds, but not more than ten times "
+	     "per second and not beyond the budget."},
+    {.path = "probe.attach", .type = CONFIG_CHOICE, .offset = AT(probe.attach), .value = "auto",
+     .choices = "auto|xdp|xdp_generic|tc|socket|off",
+     .help = "Where in the kernel the probes are timed: the best way that the interface has, XDP also where it would cost a "
+	     "software interface its offloads, or another way; with off the sockets' own timestamps are used."},
+    {.path = "probe.reflect", .type = CONFIG_LIST, .offset = AT(probe.reflect), .count_offset = AT(probe.n_reflect),
+     .size = sizeof(char *), .max = 16, .rows = reflect_rows, .example = "[eth1]",
+     .help = "Interfaces on which the kernel answers STAMP probes of others."},
+    {.path = "probe.reflector", .type = CONFIG_SECTION, .finish = settings_probe_reflector_finish,
+     .help = "How it answers."},
+    {.path = "probe.reflector.port", .type = CONFIG_UNSIGNED, .offset = AT(probe.reflector.port), .value = "862", .min = 1,
+     .max = 65535, .help = "The UDP port of STAMP."},
+    {.path = "probe.reflector.icmp", .type = CONFIG_SWITCH, .offset = AT(probe.reflector.icmp), .value = "off",
+     .help = "Answer ICMP echo there too, in place of the kernel's own answer."},
+    {.path = "probe.reflector.rate", .type = CONFIG_RATE, .offset = AT(probe.reflector.rate), .value = "1000/s", .min = 1,
+     .max = 10000000, .help = "The most answers to one source."},
+    {.path = "probe.reflector.key_file", .type = CONFIG_STRING, .offset = AT(probe.reflector.key_file), .check = settings_path_check,
+     .example = "/etc/netsonde/stamp.key", .help = "The key of authenticated STAMP; none by default."},
+    {.path = "probe.reflector.authenticated_only", .type = CONFIG_SWITCH, .offset = AT(probe.reflector.authenticated_only),
+     .value = "off", .help = "Do not answer what is not authenticated by the key."},
+    {.path = "probe.clock_error", .type = CONFIG_DURATION, .choices = "none", .offset = AT(probe.clock_error_ns), .value = "none",
+     .min = 1, .max = 60000000000,
+     .help = "How far off this host's clock is at most, where the kernel does not know it: when something other than NTP keeps it "
+	     "right. It goes into the error of one-way delays."},
+    {.path = "probe.max_targets", .type = CONFIG_UNSIGNED, .offset = AT(probe.max_targets), .value = "1000", .min = 1,
+     .max = 100000,
+     .help = "The most targets at the same time; one with several paths counts as so many. A target has about 70 series in the text "
+	     "formats, so more than a few hundred take a larger collect.series_budget, and each takes some kilobytes of "
+	     "collect.memory_budget."},
+
     {.path = "server", .type = CONFIG_SECTION, .help = "The server: what it scrapes and how long it keeps it."},
     {.path = "server.scrape", .type = CONFIG_SECTION, .help = "Whom the server asks for metrics."},
     {.path = "server.scrape.interval",
@@ -289,6 +398,7 @@ void settings_write_man(struct buffer *out)
 		 "Several may follow each other, the longer unit first: 1h30m.\n"
 		 "A number may end in k (thousands) or M (millions).\n"
 		 "A size is a number of bytes: 64M and 64MB mean 64,000,000, and 64MiB means 67,108,864.\n"
+		 "A rate is a number or a size followed by /s.\n"
 		 "A key in a section is written below it, indented; \\fBcollect.tick\\fR is the key\n"
 		 "\\fBtick\\fR in the section \\fBcollect\\fR.\n"
 		 ".SH KEYS\n");
@@ -303,6 +413,11 @@ void settings_write_man(struct buffer *out)
 		 "  dns: on\n"
 		 "  flows: [eth1]\n"
 		 "  memory_budget: 128MiB\n"
+		 "probe:\n"
+		 "  targets:\n"
+		 "    \\- {name: gateway, address: 10.0.0.1}\n"
+		 "    \\- {name: site\\-b, address: 10.9.0.4, protocol: stamp}\n"
+		 "  reflect: [eth1]\n"
 		 "server:\n"
 		 "  scrape:\n"
 		 "    targets:\n"

@@ -22,20 +22,20 @@ static const struct bad { const char *text, *messages; } bad_inputs[] = {
 	{ "server: {tick: 1s}\n",
 	  "1:10: `tick` belongs under `collect`, not under `server`\n" },
 	{ "collect: {targets: []}\n",
-	  "1:11: `targets` belongs under `server.scrape`, not under `collect`\n" },
+	  "1:11: `targets` belongs under `probe`, under `probe.plan` or under `server.scrape`, not under `collect`\n" },
 	{ "interval: 1s\n",
-	  "1:1: `interval` belongs under `server.scrape`, not at the top level\n" },
+	  "1:1: `interval` belongs under `probe.defaults`, under `probe.targets`, under `probe.plan` or under `server.scrape`, not at the top level\n" },
 	{ "retention: {raw: 2d}\n",
 	  "1:1: `retention` belongs under `server.store`, not at the top level\n" },
 	{ "url: http://a/\n",
-	  "1:1: `url` belongs under `server.scrape.targets`, not at the top level\n" },
+	  "1:1: `url` belongs under `probe.plan` or under `server.scrape.targets`, not at the top level\n" },
 	{ "intervall: 1s\n",
-	  "1:1: unknown key `intervall`; did you mean `interval`, which belongs under `server.scrape`?\n" },
+	  "1:1: unknown key `intervall`; did you mean `interval`, which belongs under `probe.defaults`, under `probe.targets`, under `probe.plan` or under `server.scrape`?\n" },
 	{ "server: {top_peer: 1}\n",
 	  "1:10: unknown key `top_peer` in `server`; did you mean `top_peers`, which belongs under "
 	  "`collect`?\n" },
 	{ "zzzzzz: 1\n",
-	  "1:1: unknown key `zzzzzz`; the keys here are `networks`, `collect` and `server`\n" },
+	  "1:1: unknown key `zzzzzz`; the keys here are `networks`, `collect`, `probe` and `server`\n" },
 	{ "server: {zzzzzz: 1}\n",
 	  "1:10: unknown key `zzzzzz` in `server`; the keys here are `scrape` and `store`\n" },
 	{ "server: {store: {retention: {week: 1w}}}\n",
@@ -45,7 +45,7 @@ static const struct bad { const char *text, *messages; } bad_inputs[] = {
 	{ "server: {store.path: x.db}\n",
 	  "1:10: write `store.path` as nested keys: store: {path: ...}\n" },
 	{ "collect.tick.x: 1\n",
-	  "1:1: unknown key `collect.tick.x`; the keys here are `networks`, `collect` and `server`\n" },
+	  "1:1: unknown key `collect.tick.x`; the keys here are `networks`, `collect`, `probe` and `server`\n" },
 	{ "? [a]\n: 1\n",
 	  "1:3: expected a word as the key, not a list\n" },
 	{ "? {a: b}\n: 1\n",
@@ -59,9 +59,9 @@ static const struct bad { const char *text, *messages; } bad_inputs[] = {
 	{ "networks: {[a]: [10.0.0.0/8]}\n",
 	  "1:12: expected a word as the key, not a list\n" },
 	{ "\"a\\0b\": 1\n",
-	  "1:2: unknown key `a\\x00b`; the keys here are `networks`, `collect` and `server`\n" },
+	  "1:2: unknown key `a\\x00b`; the keys here are `networks`, `collect`, `probe` and `server`\n" },
 	{ "\"a\\nb\": 1\n",
-	  "1:2: unknown key `a\\x0ab`; the keys here are `networks`, `collect` and `server`\n" },
+	  "1:2: unknown key `a\\x0ab`; the keys here are `networks`, `collect`, `probe` and `server`\n" },
 	{ "hello\n",
 	  "1:1: expected keys such as `networks`, not `hello`\n" },
 	{ "- a\n- b\n",
@@ -228,7 +228,7 @@ static const struct bad { const char *text, *messages; } bad_inputs[] = {
 	  "1:22: `top_peers` must be 0 to 4096, not 5k\n" },
 	{ "collect: {series_budget: 20,000}\n",
 	  "1:26: `series_budget` must be 100 to 10000000, not 20\n"
-	  "1:29: unknown key `000` in `collect`; the keys here are `tick`, `tcp`, `udp`, `dns`, "
+	  "1:29: unknown key `000` in `collect`; the keys here are `tick`, `scope`, `tcp`, `udp`, `dns`, "
 	  "`lookups`, `drops`, `processes`, `interfaces`, `flows`, `namespaces`, `top_peers`, `series_budget`, "
 	  "`max_sockets`, `memory_budget` and `events_per_second`\n" },
 	{ "collect:\n  series_budget: 20,000\n",
@@ -312,7 +312,7 @@ static const struct bad { const char *text, *messages; } bad_inputs[] = {
 	{ "collect: {}\nserver: {}\ncollect: {tick: 2s}\n",
 	  "3:1: duplicate key `collect`; it is first set on line 1\n" },
 	{ "collect: {foo: 1, foo: 2}\n",
-	  "1:11: unknown key `foo` in `collect`; the keys here are `tick`, `tcp`, `udp`, `dns`, "
+	  "1:11: unknown key `foo` in `collect`; the keys here are `tick`, `scope`, `tcp`, `udp`, `dns`, "
 	  "`lookups`, `drops`, `processes`, `interfaces`, `flows`, `namespaces`, `top_peers`, `series_budget`, "
 	  "`max_sockets`, `memory_budget` and `events_per_second`\n"
 	  "1:19: duplicate key `foo`; it is first set on line 1\n" },
@@ -322,15 +322,15 @@ static const struct bad { const char *text, *messages; } bad_inputs[] = {
 	  "1:10: aliases (`*name`) are not supported; write the value itself, or put text that starts with "
 	  "* in quotes\n" },
 	{ "a: &a [x, x]\nb: [*a, *a]\n",
-	  "1:1: unknown key `a`; the keys here are `networks`, `collect` and `server`\n"
+	  "1:1: unknown key `a`; the keys here are `networks`, `collect`, `probe` and `server`\n"
 	  "1:4: anchors (`&name`) are not supported; write the value itself\n"
-	  "2:1: unknown key `b`; the keys here are `networks`, `collect` and `server`\n"
+	  "2:1: unknown key `b`; the keys here are `networks`, `collect`, `probe` and `server`\n"
 	  "2:5: aliases (`*name`) are not supported; write the value itself, or put text that starts with "
 	  "* in quotes\n"
 	  "2:9: aliases (`*name`) are not supported; write the value itself, or put text that starts with "
 	  "* in quotes\n" },
 	{ "<<: {tick: 1s}\n",
-	  "1:1: unknown key `<<`; the keys here are `networks`, `collect` and `server`\n" },
+	  "1:1: unknown key `<<`; the keys here are `networks`, `collect`, `probe` and `server`\n" },
 	{ "collect: !x {tick: !!str 1s}\n",
 	  "1:10: tags (`!name`) are not supported; the type follows from the key\n"
 	  "1:20: tags (`!name`) are not supported; the type follows from the key\n" },

@@ -219,12 +219,31 @@ static void test_contains(void **unused)
 	}
 }
 
+static void test_kinds(void **state)
+{
+	static const struct { const char *text; bool host, link_local; } cases[] = {
+		{ "10.0.0.1", true, false }, { "127.0.0.1", true, false }, { "223.255.255.255", true, false }, { "0.0.0.1", true, false },
+		{ "169.254.0.1", true, false }, { "0.0.0.0", false, false }, { "224.0.0.1", false, false }, { "240.0.0.1", false, false },
+		{ "255.255.255.255", false, false }, { "::1", true, false }, { "fd00::1", true, false }, { "::", false, false },
+		{ "ff02::1", false, false }, { "fe80::1", true, true }, { "febf::1", true, true }, { "fec0::1", true, false },
+		{ "fe7f::1", true, false }, { "::ffff:224.0.0.1", false, false },
+	};
+	struct address a;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(address_parse(cases[i].text, &a), 0);
+		assert_int_equal(address_is_host(&a), cases[i].host);
+		assert_int_equal(address_is_link_local6(&a), cases[i].link_local);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_text),
 		cmocka_unit_test(test_bad_addresses),
 		cmocka_unit_test(test_compare),
+		cmocka_unit_test(test_kinds),
 		cmocka_unit_test(test_prefix_text),
 		cmocka_unit_test(test_bad_prefixes),
 		cmocka_unit_test(test_contains),

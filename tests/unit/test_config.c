@@ -185,6 +185,7 @@ static void assert_defaults(const struct settings *settings)
 	assert_int_equal(settings->collect.tick_ns, UINT64_C(1000000000));
 	assert_true(settings->collect.tcp);
 	assert_int_equal(settings->collect.tcp_rtt, SETTINGS_RTT_PER_TICK);
+	assert_int_equal(settings->collect.scope, SETTINGS_SCOPE_MACHINE);
 	assert_false(settings->collect.udp || settings->collect.dns);
 	assert_true(settings->collect.lookups && settings->collect.drops);
 	assert_true(settings->collect.processes && settings->collect.interfaces);
@@ -196,6 +197,13 @@ static void assert_defaults(const struct settings *settings)
 	assert_int_equal(settings->collect.top_peers, 100);
 	assert_int_equal(settings->collect.series_budget, 20000);
 	assert_int_equal(settings->collect.max_sockets, 262144);
+	assert_false(settings_probe_wanted(settings));
+	assert_int_equal(settings->probe.defaults.interval_ns, UINT64_C(1000000000));
+	assert_int_equal(settings->probe.defaults.timeout_ns, UINT64_C(2000000000));
+	assert_int_equal(settings->probe.budget.packets, 1000);
+	assert_int_equal(settings->probe.budget.bytes, 1000000);
+	assert_int_equal(settings->probe.reflector.port, 862);
+	assert_int_equal(settings->probe.max_targets, 1000);
 	assert_int_equal(settings->server.scrape.interval_ns, UINT64_C(1000000000));
 	assert_int_equal(settings->server.scrape.timeout_ns, UINT64_C(10000000000));
 	assert_int_equal(settings->server.scrape.n_targets, 0);
@@ -246,7 +254,10 @@ static void test_example(void **state)
 	/* What it says "for example" must load too: uncomment it in place of the empty value. */
 	static const struct { const char *key, *text; size_t n; } shown_keys[] = {
 		{ "networks: ", "networks: %.*s\n", 2 },
-		{ "targets: ", "server: {scrape: {targets: %.*s}}\n", 1 },
+		{ "targets: ", "probe: {targets: %.*s}\n", 1 },
+		{ "reflect: ", "probe: {reflect: %.*s}\n", 1 },
+		{ "protocols: ", "probe: {plan: {url: \"http://a/\", protocols: %.*s}}\n", 1 },
+		{ "targets: [{name: host-a", "server: {scrape: {targets: [{name: host-a%.*s}}\n", 1 },
 		{ "flows: ", "collect: {flows: %.*s}\n", 2 },
 		{ "namespaces: ", "collect: {namespaces: %.*s}\n", 2 },
 	};
@@ -260,7 +271,8 @@ static void test_example(void **state)
 		buffer_printf(&text, shown_keys[i].text, (int)strcspn(value, "\n"), value);
 		settings = load_good(text.data);
 		assert_int_equal(settings.n_networks + settings.server.scrape.n_targets + settings.collect.n_flows +
-				 settings.collect.n_namespaces, shown_keys[i].n);
+				 settings.collect.n_namespaces + settings.probe.n_targets + settings.probe.n_reflect +
+				 settings.probe.plan.n_protocols, shown_keys[i].n);
 		settings_done(&settings);
 		buffer_done(&text);
 	}
@@ -326,6 +338,7 @@ static void test_collect_values(void **state)
 {
 	struct settings settings = load_good(
 		"collect:\n"
+		"  scope: namespace\n"
 		"  tcp: {rtt: every_ack}\n"
 		"  udp: on\n"
 		"  dns: yes\n"
@@ -340,6 +353,7 @@ static void test_collect_values(void **state)
 		"  memory_budget: 1GiB\n"
 		"  events_per_second: 5k\n");
 	assert_true(settings.collect.tcp && settings.collect.udp && settings.collect.dns);
+	assert_int_equal(settings.collect.scope, SETTINGS_SCOPE_NAMESPACE);
 	assert_int_equal(settings.collect.tcp_rtt, SETTINGS_RTT_EVERY_ACK);
 	assert_false(settings.collect.lookups || settings.collect.drops);
 	assert_false(settings.collect.processes || settings.collect.interfaces);

@@ -279,6 +279,42 @@ static void test_man(void **state)
 	buffer_done(&out);
 }
 
+static void test_seconds(void **state)
+{
+	static const struct { const char *text; uint64_t ns; } good[] = {
+		{ "1", 1000000000 }, { "0.2", 200000000 }, { "0", 0 }, { "10.5", UINT64_C(10500000000) }, { "200ms", 200000000 }, { "1m", UINT64_C(60000000000) },
+	};
+	static const char *const bad[] = { "", ".", ".5", "1.", "1..2", "1e3", "-1", "1 ", "0x1", "soon", "99999999999999999999", "600y" };
+	static const struct flag row[] = { { "every", 'i', FLAG_SECONDS, 0, NULL, NULL, "How often." }, { 0 } };
+	struct flag_command seconds = { .name = "seconds", .summary = "try seconds", .flags = row, .details = "Only the man page\n\n.says this." };
+	struct error error;
+	struct buffer out = BUFFER_INIT;
+	uint64_t ns = 7;
+	for (size_t i = 0; i < sizeof(good) / sizeof(*good); i++) {
+		char word[32], *argv[] = { (char *)(uintptr_t)"seconds", (char *)(uintptr_t)"-i", word };
+		snprintf(word, sizeof(word), "%s", good[i].text);
+		assert_int_equal(flags_parse(&seconds, 3, argv, &ns, NULL, NULL, &error), 0);
+		assert_int_equal(ns, good[i].ns);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		char word[32], *argv[] = { (char *)(uintptr_t)"seconds", (char *)(uintptr_t)"-i", word };
+		snprintf(word, sizeof(word), "%s", bad[i]);
+		assert_int_equal(flags_parse(&seconds, 3, argv, &ns, NULL, NULL, &error), -EINVAL);
+		assert_non_null(strstr(error.text, bad[i]));
+	}
+	/* Unset, no default is shown; the details are the man page's. */
+	ns = 0;
+	flags_write_help(&seconds, &ns, &out);
+	assert_non_null(strstr(out.data, "-i, --every=SECONDS  How often.\n"));
+	assert_null(strstr(out.data, "Only the man page"));
+	ns = 1500000000;
+	buffer_clear(&out);
+	flags_write_man(&seconds, &ns, &out);
+	assert_non_null(strstr(out.data, "How often. (default: 1s500ms)\n"));
+	assert_non_null(strstr(out.data, ".PP\nOnly the man page\n.PP\n\\&.says this.\n"));
+	buffer_done(&out);
+}
+
 static void test_nearest(void **state)
 {
 	static const char *const words[] = {"agent", "server",	"run",	     "doctor",
@@ -362,7 +398,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_forms),   cmocka_unit_test(test_defaults),  cmocka_unit_test(test_errors),
 	    cmocka_unit_test(test_help),    cmocka_unit_test(test_help_flag), cmocka_unit_test(test_man),
-	    cmocka_unit_test(test_nearest), cmocka_unit_test(test_durations), cmocka_unit_test(test_durations_random),
+	    cmocka_unit_test(test_seconds), cmocka_unit_test(test_nearest),   cmocka_unit_test(test_durations),
+	    cmocka_unit_test(test_durations_random),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
