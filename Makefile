@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #   make           build build/netsonde, as an ordinary user
 #   make deps      install the Debian packages that are missing, through sudo where needed
-#   make run       both, then start agent and dashboard on this host; ARGS="--help"
+#   make run       both, then agent and dashboard of this host; make lab: of a demonstration network; ARGS="--help"
 #   make test      deps, then every test; SUITES="unit system" for some
 #   make bench     the measurements, one program per question
 #   make install   honours PREFIX and DESTDIR
@@ -18,9 +18,9 @@ build/build.ninja:
 deps:
 	@tools/deps build
 
-run: deps
+run lab: deps
 	@$(MAKE) --no-print-directory all
-	@exec $(ROOT) build/netsonde run $(ARGS)
+	@exec $(ROOT) build/netsonde $@ $(ARGS)
 
 test:
 	@tools/deps build test
@@ -37,4 +37,4 @@ install: all
 clean:
 	@rm -rf build build-clang build-asan
 
-.PHONY: all deps run test bench install clean
+.PHONY: all deps run lab test bench install clean

@@ -14,6 +14,7 @@
  *              protocol (of IPv6 the first next header), 0 for others
  *   head       the first 8 bytes after the IP header in hexadecimal: enough to
  *              tell an echo request's identifier and number, or the ports
+ *   source, destination  IP addresses; empty for others
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -22,6 +23,7 @@
 #include <string.h>
 #include <linux/if_ether.h>
 #include "lab/record.h"
+#include "lib/address.h"
 #include "lib/json.h"
 
 #define STREAM_BUFFER (1024 * 1024) /* bytes: the file is written to rarely, because that takes time from pacing */
@@ -43,12 +45,25 @@ int record_open(const char *path, struct record **ret_record, struct error *ret_
 		return r;
 	}
 	setvbuf(record->file, NULL, _IOFBF, STREAM_BUFFER);
-	fputs("direction,number,copy,length,fate,in_ns,due_ns,out_ns,type,protocol,head\n", record->file);
+	fputs("direction,number,copy,length,fate,in_ns,due_ns,out_ns,type,protocol,head,source,destination\n", record->file);
 	*ret_record = record;
 	return 0;
 }
 
-struct content { uint16_t type; uint8_t protocol; const uint8_t *head; size_t head_len; };
+struct content {
+	uint16_t type;
+	uint8_t protocol;
+	const uint8_t *head;
+	size_t head_len;
+	char source[ADDRESS_TEXT_MAX], destination[ADDRESS_TEXT_MAX];
+};
+
+static void address_text(const uint8_t *bytes, size_t len, char text[static ADDRESS_TEXT_MAX])
+{
+	struct address address = { .bytes = { [10] = 0xff, [11] = 0xff } }; /* IPv4 is the end of it */
+	memcpy(address.bytes + sizeof(address.bytes) - len, bytes, len);
+	address_format(&address, text);
+}
 
 static struct content content_of(const uint8_t *data, size_t len)
 {
@@ -63,9 +78,13 @@ static struct content content_of(const uint8_t *data, size_t len)
 	if (content.type == ETH_P_IP && at + 20 <= len) {
 		header = (size_t)(data[at] & 15) * 4;
 		content.protocol = data[at + 9];
+		address_text(data + at + 12, 4, content.source);
+		address_text(data + at + 16, 4, content.destination);
 	} else if (content.type == ETH_P_IPV6 && at + 40 <= len) {
 		header = 40;
 		content.protocol = data[at + 6];
+		address_text(data + at + 8, 16, content.source);
+		address_text(data + at + 24, 16, content.destination);
 	}
 	if (header && at + header < len) {
 		content.head = data + at + header;
@@ -88,9 +107,10 @@ void record_packet(struct record *record, const struct packet *packet, const voi
 	struct content content = content_of(data, packet->len);
 	for (size_t i = 0; i < content.head_len; i++)
 		memcpy(head + 2 * i, (char[]){ digits[content.head[i] >> 4], digits[content.head[i] & 15] }, 2);
-	if (fprintf(record->file, "%s,%" PRIu64 ",%d,%u,%s,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%04x,%u,%s\n",
+	if (fprintf(record->file, "%s,%" PRIu64 ",%d,%u,%s,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%04x,%u,%s,%s,%s\n",
 		    direction_names[packet->direction], packet->number, packet->duplicate, packet->len, fates[fate],
-		    packet->in_ns, packet->due_ns, out_ns, content.type, content.protocol, head) < 0)
+		    packet->in_ns, packet->due_ns, out_ns, content.type, content.protocol, head,
+		    content.source, content.destination) < 0)
 		record->error = -errno;
 }
 

@@ -16,12 +16,12 @@ LAYERS = {
     "src/lib/": ("lib/",),
     "src/agent/": ("lib/", "agent/"),
     "src/server/": ("lib/", "server/"),
-    "src/cli/": ("lib/", "agent/", "server/", "cli/"),
+    "src/cli/": ("lib/", "agent/", "server/", "cli/", "lab/"),
     "lab/": ("lib/", "lab/"),
 }
 GENERATED = {"*.pb-c.h": "src/lib/exposition*", "*.skel.h": "src/agent/*"}
-# bpf/abi.h and abi_NAME.h: the only things of bpf/ that user space shares.
-ABI = re.compile(r"(bpf/)?abi(_\w+)?\.h")
+# What user space shares of bpf/: abi.h and abi_NAME.h, and what is compiled on both sides from one source.
+ABI = re.compile(r"(bpf/)?(abi(_\w+)?|parse|probe_match|sha256|stamp)\.h")
 ABI_HOME = "src/agent/"
 
 # Foreign header -> the files that are its home.
