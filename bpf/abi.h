@@ -125,4 +125,7 @@ _Static_assert(sizeof(struct peer_hists) == 8 * 4 * (1 + HIST_BUCKETS), "no padd
 /* Weight of one opened connection beside one byte, when peers compete for a slot. */
 #define CANDIDATE_CONNECTION_WEIGHT 1000
 
+/* skb->mark of what our own program at tc takes out of the stack, the answers to our probes: no drops. */
+#define OWN_DROP_MARK 0x6e736f6bU
+
 #endif

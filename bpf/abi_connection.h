@@ -14,7 +14,7 @@ enum connection_record_type { CONNECTION_PROCESS = 1, CONNECTION_LISTENER, CONNE
 struct connection_wanted {
 	__abi_u64 cookie;
 	__abi_u32 tgid;
-	__abi_u32 reserved;
+	__abi_u32 netns;
 	struct peer_address remote, mask; /* remote is masked already */
 };
 _Static_assert(sizeof(struct connection_wanted) == 48, "no padding");

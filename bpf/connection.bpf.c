@@ -231,7 +231,8 @@ static __always_inline int write_socket(struct seq_file *seq, struct task_struct
 		return 0;
 	if (state == TCP_LISTEN)
 		return write_listener(seq, netns_of(sk, direct), GET(direct, sk, __sk_common.skc_num));
-	if ((wanted.tgid && tgid != wanted.tgid) || (wanted.cookie && cookie != wanted.cookie))
+	if ((wanted.tgid && tgid != wanted.tgid) || (wanted.cookie && cookie != wanted.cookie) ||
+	    (wanted.netns && netns_of(sk, direct) != wanted.netns))
 		return 0;
 	take_addresses(sk, direct);
 	if (!remote_wanted())

@@ -24,6 +24,7 @@
 #include "abi_dns.h"
 #include "dns_parse.h"
 #include "hist.bpf.h"
+#include "scope.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -422,7 +423,7 @@ static __noinline int on_packet(struct __sk_buff *skb, __u32 ingress)
 		return PASS;
 	sk = bpf_sk_fullsock(sk);
 	/* A raw socket gets a copy of what is another socket's. */
-	if (!sk || sk->type == SOCK_RAW || dns_read_packet(skb, &packet))
+	if (!sk || sk->type == SOCK_RAW || !socket_in_scope(sk) || dns_read_packet(skb, &packet))
 		return PASS;
 	if (!sk->dst_port && (ingress ? packet.source_port : packet.destination_port) != DNS_PORT)
 		return PASS;

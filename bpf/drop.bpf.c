@@ -4,7 +4,7 @@
  * kfree_skb; the newest ones as events. Packets that reached their goal leave by
  * another tracepoint (consume_skb), so what comes here is lost, but for this noise,
  * which is_noise keeps out:
- * - Our own XDP programs' drops (own_xdp_devices). The kernel's reason "xdp" is for
+ * - Answers to our own probes: at tc by their mark (OWN_DROP_MARK), in XDP by the device (own_xdp_devices). The kernel's reason "xdp" is for
  *   packets that could not be redirected; XDP_DROP itself is "not specified".
  * - TCP's housekeeping. The kernel frees with "not specified" or, later, "queue
  *   purge", what it has acted upon: the last ACK of a close, a FIN in TIME_WAIT, a FIN
@@ -33,6 +33,7 @@
 #include <bpf/bpf_endian.h>
 #include "abi_drop.h"
 #include "event.bpf.h"
+#include "scope.bpf.h"
 
 /* The parser's view of a packet: its linear bytes from the network header on. */
 #define PACKET_SOURCE_OWN
@@ -66,6 +67,7 @@ const volatile bool icmp6_untold; /* icmpv6_rcv has no reasons of its own */
 /* Numbers of this kernel, from its BTF; DROP_REASON_NONE for what it does not have. */
 const volatile __u32 reason_consumed = DROP_REASON_NONE, reason_unspecified = DROP_REASON_NONE;
 const volatile __u32 reason_purged = DROP_REASON_NONE, reason_xdp = DROP_REASON_NONE;
+const volatile __u32 reason_tc_ingress = DROP_REASON_NONE;
 /* The table's shape, see abi_drop.h. */
 const volatile __u32 core_rows, subsystems, table_rows = 1, shard_mask;
 
@@ -311,6 +313,16 @@ static __always_inline __u32 netns_of_device(const struct net_device *dev)
 	return netns >= 0xefffff00U && netns < 0xf1000000U ? netns : 0;
 }
 
+static __always_inline bool place_in_scope(const struct sk_buff *skb, const struct sock *receiver)
+{
+	const struct sock *sk = receiver ? receiver : skb->sk;
+	__u32 netns = only_netns ? netns_of_device(skb->dev) : 0;
+
+	if (only_netns && !netns && sk)
+		netns = sk->__sk_common.skc_net.net->ns.inum;
+	return netns == only_netns;
+}
+
 static __always_inline bool is_own_xdp(const struct sk_buff *skb)
 {
 	const struct net_device *dev = skb->dev;
@@ -336,6 +348,8 @@ static __always_inline bool is_noise(const struct sk_buff *skb, __u64 location, 
 	}
 	if (reason == reason_purged)
 		return is_bare_ack(d, PACKET_FIN);
+	if (reason == reason_tc_ingress)
+		return skb->mark == OWN_DROP_MARK;
 	return reason == reason_xdp && is_own_xdp(skb);
 }
 
@@ -402,7 +416,7 @@ int drop_packet(unsigned long long *ctx)
 		reason = (__u32)ctx[2];
 	if (has_socket)
 		receiver = (const struct sock *)ctx[3];
-	if (reason == reason_consumed && has_reason)
+	if ((reason == reason_consumed && has_reason) || !place_in_scope(skb, receiver))
 		return 0;
 	look_at(skb, &d);
 	if (is_noise(skb, location, reason, &d)) {

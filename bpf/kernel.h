@@ -30,6 +30,7 @@ enum { false, true };
 enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_LPM_TRIE = 11,
 	BPF_MAP_TYPE_QUEUE = 22,
@@ -84,6 +85,14 @@ struct __sk_buff {
 };
 _Static_assert(__builtin_offsetof(struct __sk_buff, gso_size) == 176, "the uapi's layout");
 enum { PACKET_OUTGOING = 4 }; /* in pkt_type: seen by a packet socket on its way out */
+
+/* Of XDP, likewise, and what programs return. */
+struct xdp_md {
+	__u32 data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex;
+};
+enum xdp_action { XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT };
+enum { TCX_NEXT = -1, TCX_PASS = 0, TCX_DROP = 2, TCX_REDIRECT = 7 }; /* as TC_ACT_* */
+enum { BPF_F_RECOMPUTE_CSUM = 1, BPF_F_PSEUDO_HDR = 16 };
 
 /* The context of sock_ops programs, from the uapi likewise. */
 struct bpf_sock {
@@ -230,6 +239,7 @@ struct sk_buff {
 	char cb[48];
 	unsigned int len;
 	int skb_iif;
+	__u32 mark;
 	__be16 protocol;
 	__u16 network_header;   /* offset from head */
 	unsigned int tail, end; /* likewise, on 64-bit kernels */

@@ -18,6 +18,7 @@
 #include <bpf/bpf_helpers.h>
 #include "abi_lookup.h"
 #include "hist.bpf.h"
+#include "scope.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -158,7 +159,7 @@ int lookup_enter(struct registers *r)
 			lose(LOOKUP_LOST_ABANDONED);
 		call->start_ns = 0;
 	}
-	if (!is_lookup(r, function))
+	if (!is_lookup(r, function) || (only_netns && BPF_CORE_READ(task, nsproxy, net_ns, ns.inum) != only_netns))
 		return 0;
 	if (!call)
 		call = bpf_task_storage_get(&calls, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);

@@ -14,6 +14,7 @@
 #include <bpf/bpf_tracing.h>
 #include "abi_process.h"
 #include "event.bpf.h"
+#include "scope.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -36,6 +37,11 @@ struct {
 	__type(key, struct process_key);
 	__type(value, __u8);
 } ended SEC(".maps");
+
+static __always_inline bool task_in_scope(const struct task_struct *task)
+{
+	return !only_netns || task->nsproxy->net_ns->ns.inum == only_netns;
+}
 
 static __always_inline void describe(struct event *e, struct task_struct *task)
 {
@@ -68,6 +74,8 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 {
 	struct event *e;
 
+	if (!task_in_scope(task))
+		return 0;
 	__sync_fetch_and_add(&counts[PROCESS_EXECS], 1);
 	e = event_begin(EVENT_EXEC);
 	if (!e)
@@ -101,7 +109,7 @@ int process_exit(unsigned long long *ctx)
 	struct task_struct *task = (struct task_struct *)ctx[0];
 	struct event *e;
 
-	if (task->flags & PF_KTHREAD)
+	if (task->flags & PF_KTHREAD || !task_in_scope(task))
 		return 0;
 	if (exit_tells_group) {
 		if (!(ctx[1] & 0xff))

@@ -23,6 +23,7 @@
 #include <bpf/bpf_tracing.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
+#include "scope.bpf.h"
 #include "tcp_event.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -250,6 +251,8 @@ static __always_inline void on_state(struct sock *sk, int old_state, int new_sta
 {
 	struct tcp_sock *tp;
 
+	if (!in_scope(&sk->__sk_common))
+		return;
 	if (new_state != TCP_SYN_SENT && new_state != TCP_ESTABLISHED && new_state != TCP_CLOSE) {
 		if (new_state == TCP_LISTEN && !again && sk->sk_protocol == IPPROTO_TCP)
 			note_listener(sk);
@@ -405,7 +408,7 @@ int tcp_seed(struct bpf_iter__task_file *ctx)
 		return 0;
 	sk = socket->sk;
 	tp = bpf_skc_to_tcp_sock(sk);
-	if (!tp || sk->sk_protocol != IPPROTO_TCP)
+	if (!tp || sk->sk_protocol != IPPROTO_TCP || !in_scope(&sk->__sk_common))
 		return 0;
 	state = sk->__sk_common.skc_state;
 	key.netns = sk->__sk_common.skc_net.net->ns.inum;
@@ -456,7 +459,7 @@ int tcp_retransmit(unsigned long long *ctx)
 	__u32 ca_state;
 	int state;
 
-	if (!tp || (retransmit_tells_error && (int)ctx[2]))
+	if (!tp || (retransmit_tells_error && (int)ctx[2]) || !in_scope(&sk->__sk_common))
 		return 0;
 	state = sk->__sk_common.skc_state;
 	ca_state = BPF_CORE_READ_BITFIELD(&tp->inet_conn, icsk_ca_state);
@@ -499,6 +502,8 @@ int BPF_PROG(tcp_retransmit_synack, struct sock *sk, struct request_sock *req)
 	struct peer_row *row;
 	__u64 first_ns;
 
+	if (!in_scope(&req->__req_common))
+		return 0;
 	request_key_of(&req->__req_common, &request);
 	row = row_of(slot_of(&request.address, ROLE_SERVER));
 	if (row)
@@ -543,6 +548,16 @@ static __always_inline bool peer_address_of_packet(struct sk_buff *skb, struct p
 	return true;
 }
 
+/* A packet for which there is no socket is still at its device. */
+static __always_inline bool reset_in_scope(const struct sock *sk, const struct sk_buff *skb)
+{
+	if (!only_netns)
+		return true;
+	if (sk)
+		return in_scope(&sk->__sk_common);
+	return skb && skb->dev->nd_net.net->ns.inum == only_netns;
+}
+
 SEC("tp_btf/tcp_send_reset")
 int BPF_PROG(tcp_send_reset, struct sock *sk, struct sk_buff *skb)
 {
@@ -552,6 +567,8 @@ int BPF_PROG(tcp_send_reset, struct sock *sk, struct sk_buff *skb)
 	/* sk may be NULL, which older verifiers do not know: they drop the test, and the read below then yields 0. */
 	if (sk)
 		state = sk->__sk_common.skc_state;
+	if (!reset_in_scope(sk, skb))
+		return 0;
 	if (state && state != TCP_LISTEN) {
 		peer_address_of(&sk->__sk_common, &address);
 		count_reset(sk, &address, RESET_SENT);
@@ -572,6 +589,8 @@ int BPF_PROG(tcp_receive_reset, struct sock *sk)
 {
 	struct peer_address address;
 
+	if (!in_scope(&sk->__sk_common))
+		return 0;
 	peer_address_of(&sk->__sk_common, &address);
 	count_reset(sk, &address, RESET_RECEIVED);
 	return 0;

@@ -22,7 +22,18 @@
 #include "tcp_row.bpf.h"
 
 __u32 sockets_max = 262144; /* written by the agent */
+__u32 watched_count;        /* addresses in `watched`; written by the agent */
 __s64 sockets_tracked;      /* records: counted by the last complete sweep, plus those made and less those closed since */
+
+/* Whoever the agent has probes for: when a connection last had a new RTT of the way there. The agent puts its own map in
+ * place (peers_share); only it adds and removes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1);
+	__type(key, struct peer_address);
+	__type(value, __u64); /* bpf_ktime_get_ns; 0: not yet */
+} watched SEC(".maps");
 
 #define READ_ONCE(x) (*(volatile typeof(x) *)&(x))
 
@@ -149,6 +160,22 @@ static __always_inline void read_totals(struct sock *sk, struct tcp_sock *tp, co
 	limits_of(tp, t->limits);
 }
 
+const volatile __u32 watched_netns; /* of the agent */
+
+__noinline int note_watched(const struct peer_address *address)
+{
+	struct peer_address key; /* before Linux 6.4 a map takes no key from a function's argument */
+	__u64 *when;
+
+	if (!address)
+		return 0;
+	key = *address;
+	when = bpf_map_lookup_elem(&watched, &key);
+	if (when)
+		*when = bpf_ktime_get_ns();
+	return 0;
+}
+
 /* Adds what the socket did since it was last looked at. Returns whether there was anything new. */
 static __always_inline bool report(struct sock *sk, struct tcp_sock *tp, struct sock_state *st, struct peer_row *row,
 				   const struct peer_address *address, int closing)
@@ -178,6 +205,9 @@ static __always_inline bool report(struct sock *sk, struct tcp_sock *tp, struct 
 		if (!st->every_ack)
 			observe_ns(st->slot, TCP_HIST_RTT, (__u64)t.srtt_us * 1000);
 		observe_ns(st->slot, TCP_HIST_JITTER, (__u64)t.mdev_us * 1000);
+		/* Another namespace may have another way there. */
+		if (watched_count && sk->__sk_common.skc_net.net->ns.inum == watched_netns)
+			note_watched(address);
 	}
 	if (st->slot < ROLE_COUNT && sent + received)
 		weigh(address, sent + received);

@@ -20,6 +20,7 @@
 #include "abi_udp.h"
 #include "parse.h"
 #include "peer.bpf.h"
+#include "scope.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -129,7 +130,7 @@ static __always_inline int on_packet(struct __sk_buff *skb, bool ingress)
 	if (!sk)
 		return PASS;
 	sk = bpf_sk_fullsock((struct bpf_sock *)sk);
-	if (!sk || sk->type != SOCK_DGRAM || sk->protocol != IPPROTO_UDP)
+	if (!sk || sk->type != SOCK_DGRAM || sk->protocol != IPPROTO_UDP || !socket_in_scope(sk))
 		return PASS;
 	if (!ingress && sk->dst_port)
 		connected_to(sk, &address);
@@ -195,6 +196,8 @@ int BPF_PROG(udp_drop, int rc, struct sock *sk, struct sk_buff *skb)
 {
 	struct peer_address address;
 
+	if (!in_scope(&sk->__sk_common))
+		return 0;
 	return count_drops(sender_of(skb, &address) ? &address : NULL, datagrams_in(skb));
 }
 
@@ -204,6 +207,8 @@ int BPF_PROG(udp_drop_no_packet, int rc, struct sock *sk)
 {
 	struct peer_address address;
 
+	if (!in_scope(&sk->__sk_common))
+		return 0;
 	if (!sk->__sk_common.skc_dport)
 		return count_drops(NULL, 1);
 	peer_address_of(&sk->__sk_common, &address);
