@@ -14,10 +14,13 @@ static const unsigned bpf_commands_allowed[] = {
 	24, 25, 26, 27,   /* map: the same in batches */
 	33,               /* create an iterator from an attached link */
 };
+#define BPF_LINK_CREATE_COMMAND 28 /* attaching a program that is loaded, to an interface that came later */
 #define BPF_COMMANDS_KNOWN 64 /* beyond every command of today's kernels */
 
-static bool bpf_command_allowed(unsigned command)
+static bool bpf_command_allowed(unsigned command, bool may_attach)
 {
+	if (command == BPF_LINK_CREATE_COMMAND)
+		return may_attach;
 	for (size_t i = 0; i < sizeof(bpf_commands_allowed) / sizeof(bpf_commands_allowed[0]); i++)
 		if (bpf_commands_allowed[i] == command)
 			return true;
@@ -26,7 +29,7 @@ static bool bpf_command_allowed(unsigned command)
 
 /* A list of what an agent never does, not of all it may do: libraries and C library change their system calls
  * between versions, and a killed agent would be worse than the difference. */
-static int add_rules(scmp_filter_ctx ctx)
+static int add_rules(scmp_filter_ctx ctx, bool may_attach)
 {
 	static const char *const never[] = {
 		"execve", "execveat", "ptrace", "process_vm_readv", "process_vm_writev", "mount", "umount2", "pivot_root",
@@ -36,7 +39,7 @@ static int add_rules(scmp_filter_ctx ctx)
 	int r = 0;
 
 	for (unsigned command = 0; command < BPF_COMMANDS_KNOWN && !r; command++)
-		if (!bpf_command_allowed(command))
+		if (!bpf_command_allowed(command, may_attach))
 			r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(bpf), 1, SCMP_A0(SCMP_CMP_EQ, command));
 	if (!r)
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(bpf), 1, SCMP_A0(SCMP_CMP_GE, BPF_COMMANDS_KNOWN));
@@ -49,21 +52,21 @@ static int add_rules(scmp_filter_ctx ctx)
 	return r;
 }
 
-static int filter_calls(void)
+static int filter_calls(bool may_attach)
 {
 	scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
 	int r = -ENOMEM;
 
 	if (!ctx)
 		return r;
-	r = add_rules(ctx);
+	r = add_rules(ctx, may_attach);
 	if (!r)
 		r = seccomp_load(ctx);
 	seccomp_release(ctx);
 	return r;
 }
 
-int privileges_drop(const struct user *user, struct features *features, struct error *ret_error)
+int privileges_drop(const struct user *user, bool may_attach, struct features *features, struct error *ret_error)
 {
 	int r;
 
@@ -79,7 +82,7 @@ int privileges_drop(const struct user *user, struct features *features, struct e
 	    capng_have_capabilities(CAPNG_SELECT_CAPS) > CAPNG_NONE)
 		return error_set(ret_error, -EPERM, "cannot drop the capabilities");
 	features_enable(features, "unprivileged", user->change ? "user" : "capabilities");
-	r = filter_calls();
+	r = filter_calls(may_attach);
 	if (r < 0)
 		features_miss(features, "seccomp", strerror(-r), "needs a kernel with CONFIG_SECCOMP_FILTER");
 	else
