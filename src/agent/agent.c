@@ -48,7 +48,7 @@ static void log_features(const struct agent *a)
 		else if (f->unwanted)
 			log_debug("feature off", "name", f->name, "reason", f->reason, NULL);
 		else
-			log_warn("feature missing", "name", f->name, "reason", f->reason, "remedy", f->remedy, NULL);
+			log_warn("feature missing", "name", f->name, "reason", f->reason, f->remedy[0] ? "remedy" : NULL, f->remedy, NULL);
 	}
 }
 
@@ -187,14 +187,14 @@ static int start(struct agent *a, struct error *ret_error)
 	if (!r)
 		r = open_loop(a, ret_error);
 	if (!r)
-		r = collectors_open(&a->settings, a->registry, &a->features, a->self, &a->collectors, ret_error);
+		r = collectors_open(&a->settings, a->registry, &a->features, a->self, a->loop, &a->collectors, ret_error);
 	if (!r)
 		r = collectors_add_routes(a->collectors, a->exporter);
 	if (r < 0)
 		return r;
 	log_features(a);
-	/* Everything is open and attached. From here on the process can neither load nor attach anything. */
-	r = privileges_drop(&user, &a->features, ret_error);
+	/* Everything is open and attached. From here on the process can load nothing, and attach only what is loaded for probes. */
+	r = privileges_drop(&user, settings_probe_wanted(&a->settings), &a->features, ret_error);
 	if (r < 0)
 		return r;
 	pace_init(&a->pace, a->settings.collect.tick_ns);
@@ -243,8 +243,9 @@ void agent_probe(struct features *features)
 	if (!settings_load(NULL, &settings, &errors)) {
 		/* Off by default; but could this host? */
 		settings.collect.udp = settings.collect.dns = true;
+		settings.probe.peers = 1;
 		if (!registry_new(settings.collect.series_budget, &registry))
-			collectors_open(&settings, registry, features, NULL, &collectors, &error);
+			collectors_open(&settings, registry, features, NULL, NULL, &collectors, &error);
 		collectors_free(collectors);
 		registry_free(registry);
 		settings_done(&settings);

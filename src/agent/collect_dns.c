@@ -13,6 +13,7 @@
 #include "agent/collector.h"
 #include "agent/dns_program.h"
 #include "agent/kbpf.h"
+#include "agent/netns.h"
 #include "lib/address.h"
 #include "lib/log.h"
 
@@ -69,9 +70,9 @@ static void dns_close(void *opaque)
 	free(s);
 }
 
-static int open_program(struct state *s, struct error *ret_error)
+static int open_program(struct state *s, uint32_t only_netns, struct error *ret_error)
 {
-	int r = dns_program_open(&s->program, ret_error), fd;
+	int r = dns_program_open(only_netns, &s->program, ret_error), fd;
 
 	if (r < 0)
 		return r;
@@ -96,7 +97,7 @@ static int dns_open(const struct collector_context *context, void **ret_state, s
 	s->self = context->self;
 	r = registry_register_all(context->registry, families, N_FAMILIES, s->families, ret_error);
 	if (!r)
-		r = open_program(s, ret_error);
+		r = open_program(s, netns_scope(context->settings), ret_error);
 	if (r < 0) {
 		dns_close(s);
 		return r;

@@ -11,6 +11,8 @@
 #include "abi_event.h"
 #include "agent/collector.h"
 #include "agent/drop_program.h"
+#include "agent/netns.h"
+#include "agent/probe/probe_devices.h"
 
 static const struct registry_definition family = { { "netsonde_packet_drops_total", "Packets that the kernel dropped, by its own reason and by protocol, in all network namespaces; protocol \"none\" is what is no network packet (unix sockets, netlink).", NULL, METRIC_COUNTER, 0, 0 }, { "reason", "protocol", NULL } };
 
@@ -19,6 +21,7 @@ struct state {
 	struct drop_program *program;
 	struct events *events;
 	struct self *self;
+	uint32_t own_xdp[PROBE_DEVICES_MAX]; /* interfaces; 0: none */
 };
 
 static bool drop_wanted(const struct settings *settings)
@@ -37,6 +40,42 @@ static void drop_close(void *opaque)
 	free(s);
 }
 
+static bool drops_by_xdp(const struct probe_devices *devices, uint32_t ifindex)
+{
+	for (size_t i = 0; devices && i < probe_devices_count(devices); i++) {
+		const struct probe_device *d = probe_devices_at(devices, i);
+
+		if (d->ifindex == ifindex && (d->receive == PROBE_CLOCK_XDP || d->receive == PROBE_CLOCK_XDP_GENERIC))
+			return true;
+	}
+	return false;
+}
+
+void collect_drop_own_xdp(void *state, const struct probe_devices *devices)
+{
+	struct state *s = state;
+	const uint32_t netns = netns_own_inode();
+
+	for (size_t i = 0; i < PROBE_DEVICES_MAX; i++)
+		if (s->own_xdp[i] && !drops_by_xdp(devices, s->own_xdp[i])) {
+			drop_program_own_xdp(s->program, netns, s->own_xdp[i], false);
+			s->own_xdp[i] = 0;
+		}
+	for (size_t i = 0; devices && i < probe_devices_count(devices); i++) {
+		const uint32_t ifindex = probe_devices_at(devices, i)->ifindex;
+		size_t place = 0;
+
+		if (!ifindex || !drops_by_xdp(devices, ifindex))
+			continue;
+		while (place < PROBE_DEVICES_MAX && s->own_xdp[place] && s->own_xdp[place] != ifindex)
+			place++;
+		if (place == PROBE_DEVICES_MAX || s->own_xdp[place] == ifindex)
+			continue;
+		if (!drop_program_own_xdp(s->program, netns, ifindex, true))
+			s->own_xdp[place] = ifindex;
+	}
+}
+
 static const char *reason_name(uint32_t code, void *userdata)
 {
 	return drop_reasons_name(userdata, code);
@@ -53,7 +92,7 @@ static int drop_open(const struct collector_context *context, void **ret_state, 
 	s->self = context->self;
 	r = registry_register_all(context->registry, &family, 1, &s->drops, ret_error);
 	if (!r)
-		r = drop_program_open(s->events, &s->program, ret_error);
+		r = drop_program_open(s->events, netns_scope(context->settings), &s->program, ret_error);
 	if (!r)
 		r = drop_program_attach(s->program, context->features, ret_error);
 	if (r < 0) {

@@ -15,6 +15,7 @@
 #include "agent/kbpf.h"
 #include "agent/libc_files.h"
 #include "agent/lookup_program.h"
+#include "agent/netns.h"
 #include "lib/log.h"
 
 #define LIBRARIES_MAX 64 /* each more is two descriptors for each function; on a host there are a handful of images */
@@ -38,6 +39,7 @@ struct state {
 	struct self *self; /* borrowed */
 	struct hist hists[LOOKUP_OUTCOME_COUNT];
 	size_t watched, unwatched; /* libraries */
+	uint32_t only_netns;
 };
 
 static bool lookup_wanted(const struct settings *settings)
@@ -99,7 +101,7 @@ static int add_libraries(struct state *s, const struct libc_files *files, struct
 /* Loaded and tried, with the best kind of probes that there is. */
 static int try_program(struct state *s, int own_library, struct error *ret_error)
 {
-	int r = lookup_program_open(LOOKUP_PROBES_MULTI, &s->program, ret_error);
+	int r = lookup_program_open(LOOKUP_PROBES_MULTI, s->only_netns, &s->program, ret_error);
 
 	if (!r)
 		r = lookup_program_try(s->program, own_library, ret_error);
@@ -107,7 +109,7 @@ static int try_program(struct state *s, int own_library, struct error *ret_error
 		return r;
 	lookup_program_close(s->program);
 	s->program = NULL;
-	r = lookup_program_open(LOOKUP_PROBES_EVENTS, &s->program, ret_error);
+	r = lookup_program_open(LOOKUP_PROBES_EVENTS, s->only_netns, &s->program, ret_error);
 	return r ? r : lookup_program_try(s->program, own_library, ret_error);
 }
 
@@ -140,6 +142,7 @@ static int lookup_open(const struct collector_context *context, void **ret_state
 	if (!s)
 		return -ENOMEM;
 	s->self = context->self;
+	s->only_netns = netns_scope(context->settings);
 	for (size_t i = 0; i < LOOKUP_OUTCOME_COUNT; i++)
 		kbpf_hist_init(&s->hists[i]);
 	r = registry_register_all(context->registry, families, N_FAMILIES, s->families, ret_error);

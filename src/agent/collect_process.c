@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "agent/collector.h"
+#include "agent/netns.h"
 #include "agent/process_program.h"
 
 static const struct registry_definition families[PROCESS_COUNT_COUNT] = {
@@ -42,7 +43,8 @@ static int process_open(const struct collector_context *context, void **ret_stat
 	s->self = context->self;
 	r = registry_register_all(context->registry, families, PROCESS_COUNT_COUNT, s->families, ret_error);
 	if (!r)
-		r = process_program_open(context->events, context->features, PROCESS_EXIT_BEST, &s->program, ret_error);
+		r = process_program_open(context->events, context->features, PROCESS_EXIT_BEST,
+					 netns_scope(context->settings), &s->program, ret_error);
 	if (r < 0) {
 		process_close(s);
 		return r;

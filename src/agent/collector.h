@@ -16,6 +16,7 @@
 #include "lib/clock.h"
 #include "lib/error.h"
 #include "lib/http.h"
+#include "lib/loop.h"
 #include "lib/settings.h"
 
 struct tcp_program;
@@ -28,10 +29,12 @@ struct collector_context {
 	struct self *self;     /* losses, maps and programs are reported here at each tick */
 	struct peers *peers;   /* the one peer table */
 	struct events *events; /* the one event log */
+	struct loop *loop;     /* NULL: only to learn what works here */
 };
 
 struct collector {
 	const char *name; /* as its key below `collect`, and its feature */
+	const char *key;  /* what turns it on, when it is not collect.NAME */
 	/* Is it turned on? */
 	bool (*wanted)(const struct settings *settings);
 	/* Its metrics, which open registers: for the documentation. */
@@ -44,7 +47,9 @@ struct collector {
 	void (*set_room)(void *state, uint64_t bytes);
 	/* Between registry_begin and registry_commit, after all sweeps. */
 	void (*tick)(void *state, mono_time now);
-	/* New settings, already validated: all or nothing. NULL: nothing of it can change. */
+	/* Could reload take these settings? Changes nothing of what it does. NULL: yes. */
+	int (*prepare)(void *state, const struct settings *settings, struct error *ret_error);
+	/* New settings, already validated, and prepared: all or nothing. NULL: nothing of it can change. */
 	int (*reload)(void *state, const struct settings *settings, struct error *ret_error);
 	void (*close)(void *state); /* NULL is fine */
 	/* What it serves over HTTP beside its metrics; NULLs: nothing. The handler's userdata is the state. */
@@ -54,9 +59,15 @@ struct collector {
 
 extern const struct collector collect_dns;
 extern const struct collector collect_drop;
+/* Which interfaces drop packets by our own XDP program, as of now: those are no drops. Borrows nothing. */
+struct probe_devices;
+void collect_drop_own_xdp(void *state, const struct probe_devices *devices);
 extern const struct collector collect_flow;
 extern const struct collector collect_interface;
 extern const struct collector collect_lookup;
+extern const struct collector collect_probe;
+/* The interfaces of an open collect_probe; borrowed. NULL: none. */
+const struct probe_devices *collect_probe_devices(const void *state);
 extern const struct collector collect_process;
 extern const struct collector collect_tcp;
 /* The program behind an open collect_tcp, for what shares its maps; borrowed. */

@@ -13,6 +13,7 @@
 /* In the order of the metrics page. */
 static const struct collector *const all[] = {
 	&collect_tcp, &collect_udp, &collect_dns, &collect_lookup, &collect_drop, &collect_process, &collect_interface, &collect_flow,
+	&collect_probe,
 };
 #define N_ALL (sizeof(all) / sizeof(all[0]))
 
@@ -28,29 +29,36 @@ struct collectors {
 	bool over_budget;                /* and told so */
 };
 
-static void open_all(struct collectors *c, struct registry *registry)
+static void open_all(struct collectors *c, struct registry *registry, struct loop *loop)
 {
 	const struct collector_context context = {
 		.settings = c->settings, .registry = registry, .features = c->features, .self = c->self,
-		.peers = c->peers, .events = c->events,
+		.peers = c->peers, .events = c->events, .loop = loop,
 	};
 
 	for (size_t i = 0; i < N_ALL; i++) {
 		struct error error = { "" };
 
 		if (!all[i]->wanted(c->settings))
-			features_unwanted(c->features, all[i]->name, all[i]->name);
+			features_unwanted(c->features, all[i]->name, all[i]->key ? all[i]->key : "collect", all[i]->key ? NULL : all[i]->name);
 		else if (all[i]->open(&context, &c->states[i], &error) < 0)
 			features_miss(c->features, all[i]->name, error.text[0] ? error.text : "out of memory", "");
 	}
 }
 
-static const struct tcp_program *tcp_program(const struct collectors *c)
+static void *state_of(const struct collectors *c, const struct collector *collector)
 {
 	for (size_t i = 0; i < N_ALL; i++)
-		if (all[i] == &collect_tcp && c->states[i])
-			return collect_tcp_program(c->states[i]);
+		if (all[i] == collector)
+			return c->states[i];
 	return NULL;
+}
+
+static const struct tcp_program *tcp_program(const struct collectors *c)
+{
+	const void *state = state_of(c, &collect_tcp);
+
+	return state ? collect_tcp_program(state) : NULL;
 }
 
 static void open_connections(struct collectors *c)
@@ -60,7 +68,7 @@ static void open_connections(struct collectors *c)
 	struct error error = { "" };
 
 	if (!c->settings->collect.tcp)
-		features_unwanted(c->features, "connections", "tcp");
+		features_unwanted(c->features, "connections", "collect", "tcp");
 	else if (connections_open(c->peers, tcp_program(c), rows_max, &c->connections, &error) < 0)
 		features_miss(c->features, "connections", error.text[0] ? error.text : "out of memory", "");
 	else
@@ -90,7 +98,7 @@ static const char *nothing_works(const struct collectors *c)
 }
 
 int collectors_open(const struct settings *settings, struct registry *registry, struct features *features, struct self *self,
-		    struct collectors **ret_collectors, struct error *ret_error)
+		    struct loop *loop, struct collectors **ret_collectors, struct error *ret_error)
 {
 	struct collectors *c = calloc(1, sizeof(*c));
 	const char *reason;
@@ -111,7 +119,7 @@ int collectors_open(const struct settings *settings, struct registry *registry, 
 			features_miss(features, all[i]->name, ret_error->text, "");
 		goto fail;
 	}
-	open_all(c, registry);
+	open_all(c, registry, loop);
 	open_connections(c);
 	reason = nothing_works(c);
 	if (reason) {
@@ -209,6 +217,16 @@ static void show_program(const char *name, int fd, void *self)
 	self_program(self, name, fd);
 }
 
+/* What the prober takes out of the stack is nothing that was lost. */
+static void tell_drops_of_probes(const struct collectors *c)
+{
+	void *drop = state_of(c, &collect_drop);
+	const void *probe = state_of(c, &collect_probe);
+
+	if (drop && probe)
+		collect_drop_own_xdp(drop, collect_probe_devices(probe));
+}
+
 static void show_shared(const struct collectors *c)
 {
 	uint32_t used, total;
@@ -224,6 +242,7 @@ static void show_shared(const struct collectors *c)
 
 void collectors_tick(struct collectors *c, mono_time now)
 {
+	tell_drops_of_probes(c);
 	show_shared(c);
 	for (size_t i = 0; i < N_ALL; i++)
 		if (c->states[i])
@@ -240,9 +259,33 @@ static bool same_strings(char *const *a, size_t n_a, char *const *b, size_t n_b)
 	return true;
 }
 
+static bool same_text(const char *a, const char *b)
+{
+	return !a || !b ? a == b : !strcmp(a, b);
+}
+
+static const char *probe_needs_restart(const struct settings_probe *a, const struct settings_probe *b, bool wanted, bool still_wanted)
+{
+	if (!wanted)
+		return still_wanted ? "probe" : NULL; /* nothing was loaded */
+	if (a->attach != b->attach)
+		return "probe.attach";
+	if (!same_strings(a->reflect, a->n_reflect, b->reflect, b->n_reflect))
+		return "probe.reflect";
+	if (a->n_reflect && (a->reflector.port != b->reflector.port || a->reflector.rate != b->reflector.rate ||
+			     a->reflector.icmp != b->reflector.icmp || a->reflector.authenticated_only != b->reflector.authenticated_only ||
+			     !same_text(a->reflector.key_file, b->reflector.key_file)))
+		return "probe.reflector";
+	if (a->clock_error_ns != b->clock_error_ns)
+		return "probe.clock_error";
+	return a->max_targets != b->max_targets ? "probe.max_targets" : NULL;
+}
+
 /* What a running agent cannot change: it gave up the rights to load programs and to enter namespaces. */
 static const char *needs_restart(const struct settings *a, const struct settings *b)
 {
+	if (a->collect.scope != b->collect.scope)
+		return "collect.scope";
 	if (a->collect.tcp != b->collect.tcp || a->collect.tcp_rtt != b->collect.tcp_rtt)
 		return "collect.tcp";
 	if (a->collect.udp != b->collect.udp)
@@ -261,7 +304,9 @@ static const char *needs_restart(const struct settings *a, const struct settings
 		return "collect.flows";
 	if (!same_strings(a->collect.namespaces, a->collect.n_namespaces, b->collect.namespaces, b->collect.n_namespaces))
 		return "collect.namespaces";
-	return a->collect.top_peers != b->collect.top_peers ? "collect.top_peers" : NULL;
+	if (a->collect.top_peers != b->collect.top_peers)
+		return "collect.top_peers";
+	return probe_needs_restart(&a->probe, &b->probe, settings_probe_wanted(a), settings_probe_wanted(b));
 }
 
 int collectors_reload(struct collectors *c, const struct settings *settings, struct error *ret_error)
@@ -271,6 +316,11 @@ int collectors_reload(struct collectors *c, const struct settings *settings, str
 
 	if (key)
 		return error_set(ret_error, -EBUSY, "%s needs a restart: the agent gave up the rights that it takes", key);
+	for (size_t i = 0; i < N_ALL; i++) {
+		r = c->states[i] && all[i]->prepare ? all[i]->prepare(c->states[i], settings, ret_error) : 0;
+		if (r < 0)
+			return r;
+	}
 	r = peers_reload(c->peers, settings, ret_error);
 	for (size_t i = 0; i < N_ALL && !r; i++)
 		if (c->states[i] && all[i]->reload)

@@ -11,9 +11,10 @@
 struct collectors;
 
 /* What is missing is reported in features. -errno when nothing can be measured at all, with a sentence; then nothing is open, but
- * features says why of each. The arguments are borrowed until the free; settings only until the next reload. */
+ * features says why of each. The arguments are borrowed until the free; settings only until the next reload. loop NULL: nothing is
+ * measured, it is only to learn what works. */
 int collectors_open(const struct settings *settings, struct registry *registry, struct features *features, struct self *self,
-		    struct collectors **ret_collectors, struct error *ret_error);
+		    struct loop *loop, struct collectors **ret_collectors, struct error *ret_error);
 /* After exporter_close. */
 void collectors_free(struct collectors *collectors);
 /* What they serve over HTTP. */

@@ -65,6 +65,7 @@ int connections_open(const struct peers *peers, const struct tcp_program *tcp, u
 		free(c);
 		return r;
 	}
+	connections_only(c, NULL);
 	*ret_connections = c;
 	return 0;
 }
@@ -100,7 +101,7 @@ void connections_only(struct connections *connections, const struct connections_
 	struct connection_wanted *wanted = &connections->wanted;
 	uint8_t mask[sizeof(wanted->mask)] = { 0 };
 
-	*wanted = (struct connection_wanted){ 0 };
+	*wanted = (struct connection_wanted){ .netns = connections->peers ? peers_scope(connections->peers) : 0 };
 	if (!filter)
 		return;
 	wanted->tgid = filter->pid;

@@ -43,7 +43,7 @@ static int fill_free_slots(struct dns_program *p)
 	return 0;
 }
 
-int dns_program_open(struct dns_program **ret_program, struct error *ret_error)
+int dns_program_open(uint32_t only_netns, struct dns_program **ret_program, struct error *ret_error)
 {
 	struct dns_program *p = calloc(1, sizeof(*p));
 	int r;
@@ -51,6 +51,8 @@ int dns_program_open(struct dns_program **ret_program, struct error *ret_error)
 	if (!p)
 		return -ENOMEM;
 	p->skel = dns_bpf__open();
+	if (p->skel)
+		p->skel->rodata->only_netns = only_netns;
 	r = p->skel ? dns_bpf__load(p->skel) : -errno;
 	if (r == -EPERM)
 		error_set(ret_error, r, "cannot load the DNS programs: no permission; run as root, or with CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN");

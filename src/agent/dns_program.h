@@ -20,8 +20,8 @@ struct dns_program_stats {
 	uint32_t servers; /* that have a row of their own */
 };
 
-/* Loads; nothing runs yet. -errno with a sentence. */
-int dns_program_open(struct dns_program **ret_program, struct error *ret_error);
+/* Loads; nothing runs yet. only_netns: of netns_scope. -errno with a sentence. */
+int dns_program_open(uint32_t only_netns, struct dns_program **ret_program, struct error *ret_error);
 void dns_program_close(struct dns_program *program);
 /* cgroup_fd: the root of cgroup v2; not needed afterwards. */
 int dns_program_attach(struct dns_program *program, int cgroup_fd, struct error *ret_error);

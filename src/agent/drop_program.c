@@ -25,6 +25,7 @@ struct drop_program {
 	size_t memory_len;
 	uint32_t shards;
 	unsigned arguments;           /* of the tracepoint */
+	uint32_t only_netns;
 	bool can_name;
 	struct drop_count *counts;    /* room for every row and protocol */
 	size_t n_counts;
@@ -62,6 +63,7 @@ static void configure(const struct drop_program *p, struct drop_bpf *skel, bool 
 {
 	const struct drop_reasons *reasons = p->reasons;
 
+	skel->rodata->only_netns = p->only_netns;
 	skel->rodata->has_reason = p->arguments >= 3 && drop_reasons_known(reasons);
 	skel->rodata->has_socket = p->arguments >= 4;
 	skel->rodata->can_name = can_name;
@@ -70,6 +72,7 @@ static void configure(const struct drop_program *p, struct drop_bpf *skel, bool 
 	skel->rodata->reason_unspecified = drop_reasons_number(reasons, "not_specified");
 	skel->rodata->reason_purged = drop_reasons_number(reasons, "queue_purge");
 	skel->rodata->reason_xdp = drop_reasons_number(reasons, "xdp");
+	skel->rodata->reason_tc_ingress = drop_reasons_number(reasons, "tc_ingress");
 	skel->rodata->icmp6_untold = drop_reasons_number(reasons, "ipv6_ndisc_bad_options") == DROP_REASON_NONE;
 	skel->rodata->core_rows = drop_reasons_core_rows(reasons);
 	skel->rodata->subsystems = drop_reasons_subsystems(reasons);
@@ -117,13 +120,14 @@ static int load(struct drop_program *p, const struct events *events, struct erro
 	return 0;
 }
 
-int drop_program_open(const struct events *events, struct drop_program **ret_program, struct error *ret_error)
+int drop_program_open(const struct events *events, uint32_t only_netns, struct drop_program **ret_program, struct error *ret_error)
 {
 	struct drop_program *p = calloc(1, sizeof(*p));
 	int r;
 
 	if (!p)
 		return -ENOMEM;
+	p->only_netns = only_netns;
 	p->shards = shards_wanted();
 	r = look_at_kernel(p, ret_error);
 	if (!r) {

@@ -22,8 +22,8 @@ struct drop_count {
 	uint64_t packets;
 };
 
-/* Loads; nothing runs yet. events NULL: only counts. -EOPNOTSUPP, -EPERM, ... with a sentence. */
-int drop_program_open(const struct events *events, struct drop_program **ret_program, struct error *ret_error);
+/* Loads; nothing runs yet. events NULL: only counts. only_netns: of netns_scope. -EOPNOTSUPP, -EPERM, ... with a sentence. */
+int drop_program_open(const struct events *events, uint32_t only_netns, struct drop_program **ret_program, struct error *ret_error);
 void drop_program_close(struct drop_program *program);
 /* Features: drops; drop_reasons and drop_events where they are missing (features may be NULL). */
 int drop_program_attach(struct drop_program *program, struct features *features, struct error *ret_error);

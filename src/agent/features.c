@@ -31,12 +31,12 @@ void features_miss(struct features *features, const char *name, const char *reas
 	snprintf(f->remedy, sizeof(f->remedy), "%s", remedy ? remedy : "");
 }
 
-void features_unwanted(struct features *features, const char *name, const char *key)
+void features_unwanted(struct features *features, const char *name, const char *section, const char *key)
 {
 	struct feature *f = line_of(features, name);
 
 	*f = (struct feature){ .name = name, .mode = "off", .unwanted = true };
-	snprintf(f->reason, sizeof(f->reason), "not asked for: collect.%s", key);
+	snprintf(f->reason, sizeof(f->reason), "not asked for: %s%s%s", section, key ? "." : "", key ? key : "");
 }
 
 json_t *features_item_json(const struct feature *f)

@@ -28,7 +28,7 @@ struct features {
 
 void features_enable(struct features *features, const char *name, const char *mode);
 void features_miss(struct features *features, const char *name, const char *reason, const char *remedy);
-/* Off by choice; the key collect.KEY turns it on. */
-void features_unwanted(struct features *features, const char *name, const char *key);
+/* Off by choice; the key SECTION.KEY, or SECTION itself (key NULL), turns it on. */
+void features_unwanted(struct features *features, const char *name, const char *section, const char *key);
 json_t *features_item_json(const struct feature *feature); /* a new reference */
 void features_write_json(const struct features *features, struct buffer *out);

@@ -66,7 +66,7 @@ static int read_number(const char *path, const char *format, unsigned *ret_numbe
 	return r;
 }
 
-static int load(bool multi, struct lookup_bpf **ret_skel)
+static int load(bool multi, uint32_t only_netns, struct lookup_bpf **ret_skel)
 {
 	struct lookup_bpf *skel = lookup_bpf__open();
 	struct bpf_program *p;
@@ -76,6 +76,7 @@ static int load(bool multi, struct lookup_bpf **ret_skel)
 		return -errno;
 	bpf_object__for_each_program(p, skel->obj)
 		bpf_program__set_expected_attach_type(p, multi ? ATTACH_UPROBE_MULTI : 0);
+	skel->rodata->only_netns = only_netns;
 	r = lookup_bpf__load(skel);
 	if (r < 0) {
 		lookup_bpf__destroy(skel);
@@ -92,7 +93,7 @@ static bool has_events(struct lookup_program *p)
 	       !read_number(UPROBE_DEVICE "format/retprobe", "config:%u", &p->return_bit) && p->return_bit < 64;
 }
 
-int lookup_program_open(enum lookup_probes probes, struct lookup_program **ret_program, struct error *ret_error)
+int lookup_program_open(enum lookup_probes probes, uint32_t only_netns, struct lookup_program **ret_program, struct error *ret_error)
 {
 	struct lookup_program *p = calloc(1, sizeof(*p));
 	int r;
@@ -100,7 +101,7 @@ int lookup_program_open(enum lookup_probes probes, struct lookup_program **ret_p
 	if (!p)
 		return -ENOMEM;
 	p->multi = probes == LOOKUP_PROBES_MULTI;
-	r = load(p->multi, &p->skel);
+	r = load(p->multi, only_netns, &p->skel);
 	if (r == -EPERM)
 		error_set(ret_error, r, "cannot load the lookup programs: no permission; run as root, or with CAP_BPF and CAP_PERFMON");
 	else if (r < 0)

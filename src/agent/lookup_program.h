@@ -18,8 +18,8 @@ enum lookup_probes {
 	LOOKUP_PROBES_EVENTS, /* two for each function */
 };
 
-/* Loads; nothing is probed yet. -errno with a sentence. */
-int lookup_program_open(enum lookup_probes probes, struct lookup_program **ret_program, struct error *ret_error);
+/* Loads; nothing is probed yet. only_netns: of netns_scope. -errno with a sentence. */
+int lookup_program_open(enum lookup_probes probes, uint32_t only_netns, struct lookup_program **ret_program, struct error *ret_error);
 void lookup_program_close(struct lookup_program *program);
 
 /* Can there be such probes, and do processes survive them? A child of ours tries. fd: the C library of our own

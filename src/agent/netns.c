@@ -210,3 +210,8 @@ uint32_t netns_own_inode(void)
 
 	return stat("/proc/thread-self/ns/net", &own) ? 0 : (uint32_t)own.st_ino;
 }
+
+uint32_t netns_scope(const struct settings *settings)
+{
+	return settings->collect.scope == SETTINGS_SCOPE_NAMESPACE ? netns_own_inode() : 0;
+}

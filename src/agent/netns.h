@@ -15,6 +15,7 @@
 #pragma once
 #include <stdint.h>
 #include "lib/error.h"
+#include "lib/settings.h"
 
 #define NETNS_LABEL_MAX 256
 
@@ -36,3 +37,5 @@ const char *netns_gone(const struct netns *netns);
 
 /* Inode number of the namespace that the calling thread is in; 0: unknown. */
 uint32_t netns_own_inode(void);
+/* The only namespace whose sockets count, for the programs (bpf/scope.bpf.h); 0: those of all do (collect.scope). */
+uint32_t netns_scope(const struct settings *settings);

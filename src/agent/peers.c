@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agent/netns.h"
 #include "agent/networks.h"
 
 /* A peer without sockets and traffic keeps its series for so long. */
@@ -36,6 +37,7 @@ struct pair {
 	struct address heir;
 	uint64_t drain_generation;    /* only a sweep of a later generation can show that it is unused */
 	uint64_t weight_seen;         /* at the last competition */
+	uint64_t recent;              /* mean weight between competitions, half of it the last one's */
 	mono_time last_active;
 };
 
@@ -49,6 +51,8 @@ struct peers {
 	uint32_t first;               /* slot of the first pair; below are other and networks */
 	struct pair *pairs;           /* size.peers */
 	struct networks *networks;
+	struct watched *watched;
+	uint32_t scope;
 	uint64_t generation;
 	uint32_t parity, resolve_generation;
 	uint64_t slots_taken_seen;
@@ -142,6 +146,7 @@ int peers_new(const struct settings *settings, struct peers **ret_peers, struct 
 		return r;
 	p->slots_fd = p->free_slots_fd = p->networks_fd = p->candidates_fd = -1;
 	p->size = size_for(settings);
+	p->scope = netns_scope(settings);
 	p->first = p->size.slots - ROLE_COUNT * p->size.peers;
 	p->generation = 1;
 	p->resolve_generation = 1;
@@ -151,6 +156,8 @@ int peers_new(const struct settings *settings, struct peers **ret_peers, struct 
 		r = make_maps(p, ret_error);
 	if (!r)
 		r = networks_new(p->networks_fd, p->size.networks, p->size.prefixes, settings, &p->networks, ret_error);
+	if (!r)
+		r = watched_new(settings_probe_wanted(settings) ? settings->probe.max_targets : 0, &p->watched, ret_error);
 	if (r < 0) {
 		peers_free(p);
 		return r;
@@ -170,12 +177,18 @@ void peers_free(struct peers *peers)
 	if (!peers)
 		return;
 	networks_free(peers->networks);
+	watched_free(peers->watched);
 	close_fd(peers->slots_fd);
 	close_fd(peers->free_slots_fd);
 	close_fd(peers->networks_fd);
 	close_fd(peers->candidates_fd);
 	free(peers->pairs);
 	free(peers);
+}
+
+uint32_t peers_scope(const struct peers *peers)
+{
+	return peers->scope;
 }
 
 int peers_share(const struct peers *peers, struct bpf_object *object)
@@ -186,6 +199,7 @@ int peers_share(const struct peers *peers, struct bpf_object *object)
 	} maps[] = {
 		{ "slots", peers->slots_fd }, { "free_slots", peers->free_slots_fd },
 		{ "networks", peers->networks_fd }, { "candidates", peers->candidates_fd },
+		{ "watched", watched_fd(peers->watched) },
 	};
 
 	for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++) {
@@ -206,6 +220,8 @@ int peers_attach(struct peers *peers, const struct peers_table *table)
 	*table->sweep_parity = peers->parity;
 	*table->network_count = networks_count(peers->networks);
 	*table->resolve_generation = peers->resolve_generation;
+	if (table->watched_count)
+		*table->watched_count = watched_count(peers->watched);
 	peers->tables[peers->n_tables++] = *table;
 	return 0;
 }
@@ -449,6 +465,7 @@ static void compete(struct peers *p, mono_time now)
 			continue;
 		weight = weight_of(p, i);
 		holders[n_holders++] = (struct contender){ .weight = weight - p->pairs[i].weight_seen, .pair = i };
+		p->pairs[i].recent = (p->pairs[i].recent + weight - p->pairs[i].weight_seen) / 2;
 		p->pairs[i].weight_seen = weight;
 	}
 	qsort(holders, n_holders, sizeof(*holders), by_weight);
@@ -550,4 +567,50 @@ uint64_t peers_lost_candidates(const struct peers *peers)
 const char *peers_network(const struct peers *peers, const struct address *address)
 {
 	return networks_find(peers->networks, address);
+}
+
+size_t peers_busiest(const struct peers *peers, bool (*favoured)(const struct address *address, void *userdata), void *userdata,
+		     struct address *ret_addresses, size_t max)
+{
+	struct contender *busy = calloc(peers->size.peers + 1, sizeof(*busy));
+	size_t n = 0, taken = 0;
+
+	for (uint32_t i = 0; busy && i < peers->size.peers; i++) {
+		const struct pair *pair = &peers->pairs[i];
+
+		if (pair->state == PAIR_USED && pair->recent)
+			busy[n++] = (struct contender){ .weight = pair->recent << favoured(&pair->address, userdata), .address = pair->address };
+	}
+	if (n > 1)
+		qsort(busy, n, sizeof(*busy), by_weight);
+	while (n && taken < max)
+		ret_addresses[taken++] = busy[--n].address;
+	free(busy);
+	return taken;
+}
+
+static void tell_watched(struct peers *p)
+{
+	for (size_t i = 0; i < p->n_tables; i++)
+		if (p->tables[i].watched_count)
+			__atomic_store_n(p->tables[i].watched_count, watched_count(p->watched), __ATOMIC_SEQ_CST);
+}
+
+int peers_watch(struct peers *peers, const struct address *address, struct watched_address **ret_address)
+{
+	int r = watched_add(peers->watched, address, ret_address);
+
+	tell_watched(peers);
+	return r;
+}
+
+void peers_unwatch(struct peers *peers, struct watched_address *address)
+{
+	watched_remove(peers->watched, address);
+	tell_watched(peers);
+}
+
+int peers_read_watched(struct peers *peers)
+{
+	return watched_read(peers->watched);
 }

@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "abi.h"
+#include "agent/watched.h"
 #include "lib/address.h"
 #include "lib/clock.h"
 #include "lib/error.h"
@@ -41,6 +42,7 @@ struct peers_table {
 	uint64_t *generation;
 	uint32_t *resolve_generation, *network_count, *sweep_parity, *slots_may_be_free;
 	const uint64_t *slots_taken, *lost_candidates;
+	uint32_t *watched_count; /* NULL: the object notes nothing about watched addresses */
 	/* The row of slot s in part p is at rows + (p * peers_slots + s) * row_size and begins with struct row_head. */
 	void *rows;
 	size_t row_size;
@@ -54,8 +56,10 @@ struct peers_table {
 int peers_new(const struct settings *settings, struct peers **ret_peers, struct error *ret_error);
 void peers_free(struct peers *peers);
 
-/* Gives an object that is not loaded yet the shared maps (slots, free_slots, networks, candidates). -errno. */
+/* Gives an object that is not loaded yet the shared maps (slots, free_slots, networks, candidates, watched). -errno. */
 int peers_share(const struct peers *peers, struct bpf_object *object);
+/* netns_scope of the settings, for whoever loads an object of the table. */
+uint32_t peers_scope(const struct peers *peers);
 /* Before the object's programs are attached. -ENOSPC beyond PEERS_TABLES_MAX. */
 int peers_attach(struct peers *peers, const struct peers_table *table);
 /* Before the rows are unmapped; unknown ones are fine. */
@@ -80,3 +84,14 @@ void peers_usage(const struct peers *peers, uint32_t *ret_used, uint32_t *ret_to
 uint64_t peers_lost_candidates(const struct peers *peers);
 /* Label of an address that has no slot at hand: its network's name, or NULL. */
 const char *peers_network(const struct peers *peers, const struct address *address);
+
+/* The peers with slots of their own that did most lately, busiest first; those in `favoured` count twice, so that equals do not
+ * take turns. Returns how many there are, at most max; idle ones are left out. */
+size_t peers_busiest(const struct peers *peers, bool (*favoured)(const struct address *address, void *userdata), void *userdata,
+		     struct address *ret_addresses, size_t max);
+
+/* Addresses of which a TCP connection's fresh round-trip time is to be noted. -ENOSPC beyond the room for targets of probes. */
+int peers_watch(struct peers *peers, const struct address *address, struct watched_address **ret_address);
+void peers_unwatch(struct peers *peers, struct watched_address *address);
+/* Once per tick: when that was last (watched_ns). */
+int peers_read_watched(struct peers *peers);

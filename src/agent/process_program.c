@@ -69,7 +69,7 @@ static int attach(struct process_program *p, struct features *features, struct e
 }
 
 int process_program_open(const struct events *events, struct features *features, enum process_exit_mode mode,
-			 struct process_program **ret_program, struct error *ret_error)
+			 uint32_t only_netns, struct process_program **ret_program, struct error *ret_error)
 {
 	struct process_program *p = calloc(1, sizeof(*p));
 	int r = 0;
@@ -83,6 +83,7 @@ int process_program_open(const struct events *events, struct features *features,
 		return r;
 	}
 	choose(p, mode);
+	p->skel->rodata->only_netns = only_netns;
 	if (events)
 		r = events_share(events, p->skel->obj);
 	if (!r)

@@ -21,9 +21,9 @@ enum process_exit_mode {
 };
 
 /* Loads and attaches. One of both hooks is enough; each is reported in features. -errno with a sentence when there is
- * neither. events: NULL for none, in tests. */
+ * neither. events: NULL for none, in tests. only_netns: of netns_scope. */
 int process_program_open(const struct events *events, struct features *features, enum process_exit_mode mode,
-			 struct process_program **ret_program, struct error *ret_error);
+			 uint32_t only_netns, struct process_program **ret_program, struct error *ret_error);
 void process_program_close(struct process_program *program);
 
 bool process_program_counts(const struct process_program *program, enum process_count count);

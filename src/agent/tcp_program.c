@@ -9,6 +9,7 @@
 
 #include "agent/events.h"
 #include "agent/kbpf.h"
+#include "agent/netns.h"
 #include "tcp.skel.h"
 
 /* Programs the collector can do without, and what is lost then. */
@@ -70,6 +71,8 @@ static int try_load(const struct plan *plan, unsigned optional, struct tcp_bpf *
 		r = -EINVAL;
 	skel->data->sockets_max = plan->sockets_max;
 	skel->rodata->retransmit_tells_error = plan->retransmit_tells_error;
+	skel->rodata->only_netns = peers_scope(plan->peers);
+	skel->rodata->watched_netns = netns_own_inode();
 	if (!r)
 		r = tcp_bpf__load(skel);
 	if (r < 0) {
@@ -204,6 +207,7 @@ static int attach_peers(struct tcp_program *p, struct error *ret_error)
 		.slots_may_be_free = &skel->data->slots_may_be_free,
 		.slots_taken = (const uint64_t *)&skel->bss->slots_taken,
 		.lost_candidates = (const uint64_t *)&skel->bss->lost_candidates,
+		.watched_count = &skel->bss->watched_count,
 		.rows = p->rows,
 		.row_size = sizeof(*p->rows),
 		.parts = 1,

@@ -46,6 +46,7 @@ static int try_load(struct udp_program *p, enum udp_drops_mode mode)
 		return -errno;
 	bpf_program__set_autoload(skel->progs.udp_drop, mode == UDP_DROPS_PACKET);
 	bpf_program__set_autoload(skel->progs.udp_drop_no_packet, mode == UDP_DROPS_SOCKET);
+	skel->rodata->only_netns = peers_scope(p->peers);
 	r = peers_share(p->peers, skel->obj);
 	if (!r)
 		r = bpf_map__set_max_entries(skel->maps.rows, peers_slots(p->peers));

@@ -46,7 +46,7 @@ static inline void fixture_open(struct fixture *f)
 		skip();
 	}
 	f->now = mono_now();
-	if (dns_program_open(&f->program, &error))
+	if (dns_program_open(0, &f->program, &error))
 		fail_msg("%s", error.text);
 	fd = cgroup_root_open(&error);
 	if (fd < 0 || dns_program_attach(f->program, fd, &error))

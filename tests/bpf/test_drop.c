@@ -66,7 +66,7 @@ static void fixture_open(struct fixture *f, uint32_t events_per_second)
 	f->netns = own_netns();
 	if (events_per_second && events_new(events_per_second, &f->events, &error))
 		fail_msg("%s", error.text);
-	if (drop_program_open(f->events, &f->program, &error) || drop_program_attach(f->program, &f->features, &error))
+	if (drop_program_open(f->events, 0, &f->program, &error) || drop_program_attach(f->program, &f->features, &error))
 		fail_msg("%s", error.text);
 }
 

@@ -305,7 +305,7 @@ static void open_fixture(struct fixture *f, enum lookup_probes probes)
 		skip();
 	}
 	memset(f, 0, sizeof(*f));
-	if (lookup_program_open(probes, &f->program, &error))
+	if (lookup_program_open(probes, 0, &f->program, &error))
 		fail_msg("%s", error.text);
 	fd = open_library();
 	r = lookup_program_add(f->program, fd);

@@ -62,7 +62,7 @@ static void open_fixture(struct fixture *f, enum process_exit_mode mode)
 	}
 	memset(f, 0, sizeof(*f));
 	f->netns = own_netns();
-	if (events_new(100000, &f->events, &error) || process_program_open(f->events, &f->features, mode, &f->program, &error))
+	if (events_new(100000, &f->events, &error) || process_program_open(f->events, &f->features, mode, 0, &f->program, &error))
 		fail_msg("%s", error.text);
 	process_program_read(f->program, f->counts, &missed);
 }

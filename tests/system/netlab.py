@@ -141,6 +141,16 @@ class Host:
         os.close(self.fd)
 
 
+class Router(Host):
+    """A host that forwards. Hosts linked to it reach everything else through it; a link between two routers needs
+    routes of its own (`router.run("ip", "route", "add", ...)`)."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.sysctl("net.ipv4.ip_forward", 1)
+        self.sysctl("net.ipv6.conf.all.forwarding", 1)
+
+
 class End:
     """One end of a link: a device of a host, its addresses, and the prefixes of the link."""
 
@@ -153,6 +163,54 @@ class End:
 
     def address(self, family):
         return self.v4 if family == 4 else self.v6
+
+
+class Wire:
+    """A packet socket at a host's device: whole frames in and out as they are on the wire, VLAN tags included.
+
+    What is sent here leaves by the device without passing its host's stack; what is received was seen before the stack
+    (and after XDP). `directions`: of the frames to receive, see packet(7).
+    """
+
+    HOST, ENTERING, OUTGOING = 0, (0, 1, 2), 4  # entering: to the host, to all, to many
+    ETH_P_ALL, SOL_PACKET, PACKET_AUXDATA = 3, 263, 8
+    TP_STATUS_VLAN_VALID = 1 << 4
+
+    def __init__(self, host, device, directions=(HOST,), keep=lambda frame: True):
+        self.directions, self.keep = directions, keep
+        with host:
+            self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)  # no frames before it is bound
+        self.socket.setsockopt(socket.SOL_SOCKET, 33, 1 << 24)  # SO_RCVBUFFORCE
+        self.socket.setsockopt(self.SOL_PACKET, self.PACKET_AUXDATA, 1)
+        with host:
+            self.socket.bind((device, self.ETH_P_ALL))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def send(self, frame):
+        assert self.socket.send(frame) == len(frame)
+
+    def receive(self, seconds=5):
+        """The next frame, or None when there is none in time."""
+        deadline = time.monotonic() + seconds
+        while select.select([self.socket], [], [], max(0, deadline - time.monotonic()))[0]:
+            frame, ancillary, _, (_, _, direction, *_) = self.socket.recvmsg(65536, 128)
+            for level, kind, value in ancillary:
+                if (level, kind) == (self.SOL_PACKET, self.PACKET_AUXDATA):
+                    status, _, _, _, _, tci, protocol = struct.unpack("IIIHHHH", value[:20])
+                    if status & self.TP_STATUS_VLAN_VALID:  # the kernel has taken the tag out
+                        frame = frame[:12] + struct.pack("!HH", protocol, tci) + frame[12:]
+            if direction in self.directions and self.keep(frame):
+                return frame
+        return None
+
+    def drain(self):
+        """All frames that are there by now."""
+        return list(iter(lambda: self.receive(0), None))
 
 
 class Relay:
@@ -218,7 +276,8 @@ class Relay:
             self.counts()  # writes what is buffered
         with open(os.dup(self.log), encoding="ascii") as file:
             file.seek(0)
-            rows = list(csv.DictReader(file))
+            # The relay may be in the middle of a line.
+            rows = list(csv.DictReader(file.read().rpartition("\n")[0].splitlines()))
         for row in rows:
             for key in ("number", "copy", "length", "in_ns", "due_ns", "out_ns", "protocol"):
                 row[key] = int(row[key])
@@ -256,10 +315,13 @@ class Lab:
         self.relays = []
         self._networks = set()
 
-    def host(self, name):
-        host = Host(name)
+    def host(self, name, kind=Host):
+        host = kind(name)
         self.hosts.append(host)
         return host
+
+    def router(self, name):
+        return self.host(name, Router)
 
     def _network4(self):
         while True:
@@ -311,6 +373,12 @@ class Lab:
             ends.append(end)
         for end in ends:
             wait_for(lambda e=end: "LOWER_UP" in e.host.run("ip", "link", "show", e.device), 5, "link up")
+        for end, other in (ends, ends[::-1]):
+            if isinstance(other.host, Router) and not isinstance(end.host, Router):
+                # The first router has the smallest metric and is used.
+                metric = str(100 + len(end.host.run("ip", "route", "show", "default").splitlines()))
+                for address in (other.v4, other.v6):
+                    end.host.run("ip", "route", "add", "default", "via", address, "dev", end.device, "metric", metric)
         return ends
 
     def close(self):
