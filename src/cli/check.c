@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "cli/commands.h"
+#include "lib/clock.h"
 #include "lib/settings.h"
 
 struct check_flags { bool example, man; };
@@ -53,6 +54,35 @@ static void collect_print(const struct settings *settings)
 	puts(n ? "" : " nothing");
 }
 
+/* What its own targets ask for; peers and a plan come on top of it. */
+static double probes_per_second(const struct settings_probe *probe)
+{
+	double sum = 0;
+	for (size_t i = 0; i < probe->n_targets; i++)
+		sum += probe->targets[i].paths / ns_to_seconds(probe->targets[i].interval_ns);
+	return sum;
+}
+
+static void probe_print(const struct settings *settings)
+{
+	const struct settings_probe *probe = &settings->probe;
+	const double wanted = probes_per_second(probe), allowed = probe->budget.packets;
+	if (!settings_probe_wanted(settings))
+		return;
+	printf("  probe: %zu target%s", probe->n_targets, plural(probe->n_targets));
+	if (probe->peers)
+		printf(", top %u peers", probe->peers);
+	if (probe->plan.url)
+		printf(", at most %u of a plan", probe->plan.targets);
+	if (probe->n_targets)
+		printf(", %.4g probes/s", wanted);
+	if (wanted > allowed)
+		printf(" (the budget allows %.4g: all intervals become at least %.3g times as long)", allowed, wanted / allowed);
+	for (size_t i = 0; i < probe->n_reflect; i++)
+		printf("%s%s", i ? ", " : "; reflects on ", probe->reflect[i]);
+	putchar('\n');
+}
+
 static void summary_print(const char *path, const struct settings *settings)
 {
 	char tick[32], interval[32], timeout[32], raw[32];
@@ -66,6 +96,7 @@ static void summary_print(const char *path, const struct settings *settings)
 	    duration_format(settings->collect.tick_ns, tick), settings->collect.top_peers,
 	    settings->collect.series_budget, settings->collect.max_sockets);
 	collect_print(settings);
+	probe_print(settings);
 	printf("  server: %zu target%s every %s (timeout %s), store %s, raw samples kept for %s\n",
 	       settings->server.scrape.n_targets, plural(settings->server.scrape.n_targets),
 	       duration_format(settings->server.scrape.interval_ns, interval),

@@ -13,8 +13,10 @@ int cmd_run(int argc, char **argv);
 int cmd_doctor(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_version(int argc, char **argv);
+int cmd_lab(int argc, char **argv);
 int cmd_why(int argc, char **argv);
 int cmd_top(int argc, char **argv);
+int cmd_ping(int argc, char **argv);
 
 extern const struct flag_command agent_command;
 extern const struct flag_command server_command;
@@ -22,5 +24,7 @@ extern const struct flag_command run_command;
 extern const struct flag_command doctor_command;
 extern const struct flag_command check_command;
 extern const struct flag_command version_command;
+extern const struct flag_command lab_command;
 extern const struct flag_command why_command;
 extern const struct flag_command top_command;
+extern const struct flag_command ping_command;

@@ -26,7 +26,10 @@ static const struct flag flags[] = {
 const struct flag_command doctor_command = {
 	.name = "doctor",
 	.summary = "say what this host can measure, and why not more",
-	.description = "Checks the kernel and loads every collector for a moment. The exit status is 1 when the core, TCP, does not work.",
+	.description =
+		"Checks the kernel and loads every collector for a moment. Of probes it says the best that this kernel takes; what an "
+		"interface gets depends on its driver, and `netsonde ping` and netsonde_probe_device_info say it. The exit status is 1 when "
+		"the core, TCP, does not work.",
 	.flags = flags,
 };
 

@@ -13,8 +13,9 @@ static const struct {
 	int (*run)(int argc, char **argv);
 } commands[] = {
 	{ &run_command, cmd_run },       { &agent_command, cmd_agent }, { &server_command, cmd_server },
-	{ &top_command, cmd_top },       { &why_command, cmd_why },     { &doctor_command, cmd_doctor },
-	{ &check_command, cmd_check },   { &version_command, cmd_version },
+	{ &ping_command, cmd_ping },     { &top_command, cmd_top },     { &why_command, cmd_why },
+	{ &doctor_command, cmd_doctor }, { &check_command, cmd_check }, { &lab_command, cmd_lab },
+	{ &version_command, cmd_version },
 };
 #define N_COMMANDS (sizeof(commands) / sizeof(*commands))
 

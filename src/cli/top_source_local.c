@@ -87,7 +87,7 @@ int top_source_open_local(struct top_source *s, const char *config_file, struct 
 		r = loop_timer_new(s->loop, on_look, s, &s->look);
 	if (r < 0)
 		return r;
-	r = drop_program_open(NULL, &s->drop_program, &error);
+	r = drop_program_open(NULL, 0, &s->drop_program, &error);
 	if (!r)
 		r = drop_program_attach(s->drop_program, NULL, &error);
 	if (r < 0) {

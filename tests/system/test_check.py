@@ -9,7 +9,7 @@ import pytest
 
 from netsonde import BINARY
 
-COMMANDS = ("run", "agent", "server", "top", "why", "doctor", "check", "version")
+COMMANDS = ("run", "agent", "server", "ping", "top", "why", "doctor", "check", "lab", "version")
 
 
 def run(*arguments, cwd=None):
@@ -41,6 +41,23 @@ def test_check_collect(tmp_path, collect, shown):
     done = run("check", "n.yaml", cwd=tmp_path)
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.splitlines()[2] == f"  collect: {shown}"
+
+
+@pytest.mark.parametrize("probe, shown", (
+    ("{targets: [{name: a, address: 10.0.0.1}], peers: top 50, reflect: [eth0, eth1]}",
+     "1 target, top 50 peers, 1 probes/s; reflects on eth0, eth1"),
+    ("{budget: {packets: 20/s}, targets: [{name: a, address: a.example, interval: 100ms, paths: 8}, {name: b, address: 10.0.0.1}]}",
+     "2 targets, 81 probes/s (the budget allows 20: all intervals become at least 4.05 times as long)"),
+    ("{reflect: [eth0]}", "0 targets; reflects on eth0"),
+    ("{plan: {url: 'http://10.0.0.2/plan.json', targets: 9}}", "0 targets, at most 9 of a plan"),
+    ("{passive: off}", None),
+))
+def test_check_probe(tmp_path, probe, shown):
+    (tmp_path / "n.yaml").write_text(f"probe: {probe}\n")
+    done = run("check", "n.yaml", cwd=tmp_path)
+    assert done.returncode == 0 and done.stderr == ""
+    lines = [line for line in done.stdout.splitlines() if line.startswith("  probe: ")]
+    assert lines == ([f"  probe: {shown}"] if shown else [])
 
 
 def test_check_bad(tmp_path):
