@@ -44,6 +44,12 @@ int empty_tc(void *ctx)
 	return -1; /* TCX_NEXT */
 }
 
+SEC("?xdp.frags")
+int empty_xdp(void *ctx)
+{
+	return 2; /* XDP_PASS */
+}
+
 SEC("?uprobe")
 int empty_uprobe(void *ctx)
 {

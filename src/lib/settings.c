@@ -295,7 +295,8 @@ static const struct config_row rows[] = {
 	     "software interface its offloads, or another way; with off the sockets' own timestamps are used."},
     {.path = "probe.reflect", .type = CONFIG_LIST, .offset = AT(probe.reflect), .count_offset = AT(probe.n_reflect),
      .size = sizeof(char *), .max = 16, .rows = reflect_rows, .example = "[eth1]",
-     .help = "Interfaces on which the kernel answers STAMP probes of others."},
+     .help = "Interfaces on which the kernel answers STAMP probes of others, to the interface's own addresses and to "
+	     "those of lo."},
     {.path = "probe.reflector", .type = CONFIG_SECTION, .finish = settings_probe_reflector_finish,
      .help = "How it answers."},
     {.path = "probe.reflector.port", .type = CONFIG_UNSIGNED, .offset = AT(probe.reflector.port), .value = "862", .min = 1,

@@ -21,7 +21,7 @@ LAYERS = {
 }
 GENERATED = {"*.pb-c.h": "src/lib/exposition*", "*.skel.h": "src/agent/*"}
 # What user space shares of bpf/: abi.h and abi_NAME.h, and what is compiled on both sides from one source.
-ABI = re.compile(r"(bpf/)?(abi(_\w+)?|parse|probe_match|sha256|stamp)\.h")
+ABI = re.compile(r"(bpf/)?(abi(_\w+)?|parse|probe_match|sha256|stamp|probe_card)\.h")
 ABI_HOME = "src/agent/"
 
 # Foreign header -> the files that are its home.
