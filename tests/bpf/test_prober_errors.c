@@ -297,7 +297,7 @@ static void test_forged_errors(void **state)
 		/* Also in the shortest quotation the true one is known. */
 		f->n_results = 0;
 		assert_int_equal(prober_send(path), 0);
-		memcpy(packet, f->prober->messages[0].packet, len);
+		memcpy(packet, f->prober->messages[f->prober->n_queued - 1].packet, len); /* TCP: behind a reset */
 		prober_flush(f->prober);
 		send_error(&ends, numbers[protocol], packet, 8);
 		assert_true(run_until(f, 1, 100 * NS_PER_MS));
