@@ -15,13 +15,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
-#include <linux/ethtool.h>
-#include <linux/sockios.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -59,18 +56,6 @@ static void command(const char *text)
 		bench_die(text);
 }
 
-/* What XDP sends back over a veth arrives only at an end that polls. */
-static void poll_by_gro(void)
-{
-	struct ethtool_value on = { .cmd = ETHTOOL_SGRO, .data = 1 };
-	struct ifreq request = { .ifr_name = NEAR, .ifr_data = (char *)&on };
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0 || ioctl(fd, SIOCETHTOOL, &request))
-		bench_die("GRO on a veth");
-	close(fd);
-}
-
 /* A second namespace at the other end of a veth pair; we stay in the first. */
 static void rig_open(struct rig *rig)
 {
@@ -88,7 +73,6 @@ static void rig_open(struct rig *rig)
 	enter(rig->far);
 	command("ip address add " FAR_ADDRESS "/24 dev " FAR " && ip link set " FAR " up");
 	enter(rig->near);
-	poll_by_gro();
 	command("ping -q -c1 -w5 " FAR_ADDRESS " >/dev/null");
 }
 

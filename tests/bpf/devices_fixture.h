@@ -40,6 +40,7 @@
 #include "agent/probe/netdev.h"
 #include "agent/probe/probe_devices.h"
 #include "agent/probe/probe_lock.h"
+#include "ip_command.h"
 
 #define DEADLINE_MS 5000
 #define FRAMES 7
@@ -50,19 +51,6 @@ struct fixture {
 	struct probe_program *program;
 	struct probe_devices *devices;
 };
-
-static inline void ip(const char *format, ...)
-{
-	FILE *pipe = popen("PATH=$PATH:/usr/sbin:/sbin ip -b -", "w");
-	va_list args;
-
-	assert_non_null(pipe);
-	va_start(args, format);
-	vfprintf(pipe, format, args);
-	va_end(args);
-	fputc('\n', pipe);
-	assert_int_equal(pclose(pipe), 0);
-}
 
 static inline void write_file(const char *path, const char *text)
 {
@@ -81,7 +69,7 @@ static inline void fresh_namespace(void)
 	assert_int_equal(unshare(CLONE_NEWNET), 0);
 	if (!access("/proc/sys/net/ipv6/conf/default/disable_ipv6", W_OK)) /* else each new link sends packets of its own */
 		write_file("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
-	ip("link add v0 type veth peer name v1\nlink set v0 up\nlink set v1 up");
+	ip_command("link add v0 type veth peer name v1\nlink set v0 up\nlink set v1 up");
 }
 
 static inline struct probe_program *open_program(void)

@@ -28,6 +28,7 @@
 #include "agent/peers.h"
 #include "lib/settings.h"
 #include "parse.h"
+#include "frame_fixture.h"
 
 #define A "10.77.0.1"
 #define B "10.77.0.2"
@@ -136,22 +137,6 @@ static inline void run(const struct fixture *f, enum flow_direction direction, c
 
 /* ---- packets ---- */
 
-struct frame {
-	uint8_t data[3600];
-	size_t len;
-};
-
-static inline void put(struct frame *frame, const void *data, size_t len)
-{
-	assert_true(frame->len + len <= sizeof(frame->data));
-	if (data)
-		memcpy(frame->data + frame->len, data, len);
-	else
-		memset(frame->data + frame->len, 0, len);
-	frame->len += len;
-}
-
-#define PUT(frame, bytes) put(frame, bytes, sizeof(bytes) - 1)
 
 static inline void put16(struct frame *frame, unsigned v)
 {

@@ -26,6 +26,7 @@
 #include "agent/probe/probe_program.h"
 #include "lib/clock.h"
 #include "stamp.h"
+#include "frame_fixture.h"
 
 #define OWN_MAC "\x02\0\0\0\0\x01"
 #define PEER_MAC "\x02\0\0\0\0\x02"
@@ -45,34 +46,6 @@ enum verdict { PASSED, DROPPED, SENT_BACK };
 
 /* ---- bytes ---- */
 
-struct frame {
-	uint8_t data[9300];
-	size_t len;
-	size_t ip, transport; /* offsets */
-};
-
-static inline void put(struct frame *frame, const void *data, size_t len)
-{
-	assert_true(frame->len + len <= sizeof(frame->data));
-	if (data)
-		memcpy(frame->data + frame->len, data, len);
-	else
-		memset(frame->data + frame->len, 0, len);
-	frame->len += len;
-}
-
-#define PUT(frame, bytes) put(frame, bytes, sizeof(bytes) - 1)
-
-static inline void set16(uint8_t *at, unsigned v)
-{
-	at[0] = (uint8_t)(v >> 8);
-	at[1] = (uint8_t)v;
-}
-
-static inline unsigned get16(const uint8_t *at)
-{
-	return (unsigned)at[0] << 8 | at[1];
-}
 
 static inline void set32(uint8_t *at, uint32_t v)
 {

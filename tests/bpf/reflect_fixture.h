@@ -28,6 +28,8 @@
 #include "agent/probe/probe_program.h"
 #include "lib/clock.h"
 #include "stamp.h"
+#include "frame_fixture.h"
+#include "ip_command.h"
 
 #define OWN_MAC "\x02\0\0\0\0\x01"
 #define PEER_MAC "\x02\0\0\0\0\x02"
@@ -36,33 +38,6 @@
 
 /* ---- bytes ---- */
 
-struct frame {
-	uint8_t data[9200];
-	size_t len;
-};
-
-static inline void put(struct frame *frame, const void *data, size_t len)
-{
-	assert_true(frame->len + len <= sizeof(frame->data));
-	if (data)
-		memcpy(frame->data + frame->len, data, len);
-	else
-		memset(frame->data + frame->len, 0, len);
-	frame->len += len;
-}
-
-#define PUT(frame, bytes) put(frame, bytes, sizeof(bytes) - 1)
-
-static inline void set16(uint8_t *at, unsigned v)
-{
-	at[0] = (uint8_t)(v >> 8);
-	at[1] = (uint8_t)v;
-}
-
-static inline unsigned get16(const uint8_t *at)
-{
-	return (unsigned)at[0] << 8 | at[1];
-}
 
 static inline uint64_t get64(const uint8_t *at)
 {
@@ -309,19 +284,6 @@ static inline void turn_into_answer(struct packet_of *p, struct request *ret_req
 }
 
 /* ---- the namespace ---- */
-
-static inline void ip_command(const char *format, ...)
-{
-	FILE *pipe = popen("ip -batch -", "w");
-	va_list args;
-
-	assert_non_null(pipe);
-	va_start(args, format);
-	vfprintf(pipe, format, args);
-	va_end(args);
-	fputc('\n', pipe);
-	assert_int_equal(pclose(pipe), 0);
-}
 
 static inline void need_root(void)
 {

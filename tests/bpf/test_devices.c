@@ -173,7 +173,7 @@ static void test_refused_by_the_device(void **state)
 	struct fixture f;
 
 	fixture_open(&f, state, PROBE_ATTACH_XDP);
-	ip("link set v0 mtu 65000\nlink set v1 mtu 65000\ntuntap add t0 mode tun");
+	ip_command("link set v0 mtu 65000\nlink set v1 mtu 65000\ntuntap add t0 mode tun");
 	device = use(f.devices, "t0", false);
 	assert_string_equal(device->receive_mode, "off");
 	assert_non_null(strstr(device->reason, "no Ethernet frames"));
@@ -242,13 +242,13 @@ static void test_reflecting_with_another_address(void **state)
 		if (modes[i].attach == PROBE_ATTACH_SOCKET || !strcmp(expected(&modes[i]).receive, "packet_socket"))
 			continue;
 		fixture_open(&f, state, modes[i].attach);
-		ip("addr add 192.0.2.2/32 dev v0"); /* it answers for no other */
+		ip_command("addr add 192.0.2.2/32 dev v0"); /* it answers for no other */
 		device = use(f.devices, "v0", true);
 		wait_until_running("v0");
 		wait_until_running("v1");
 		send_stamp("v1", "v0");
 		wait_for_reflected(f.program, device, 1);
-		ip("link set v0 address 02:00:00:00:00:42");
+		ip_command("link set v0 address 02:00:00:00:00:42");
 		probe_devices_tick(f.devices);
 		wait_for_reflected(f.program, device, 0); /* another device to the program */
 		send_stamp("v1", "v0");
@@ -281,10 +281,10 @@ static void test_without_programs(void **state)
 	assert_false(device->send);
 	assert_int_equal(device->slot, PROBE_SLOT_NONE);
 	assert_string_equal(device->reason, "the probe programs are not loaded");
-	ip("link set v0 down\nlink set v0 name w0");
+	ip_command("link set v0 down\nlink set v0 name w0");
 	probe_devices_tick(devices);
 	assert_string_equal(device->name, "w0");
-	ip("link del w0");
+	ip_command("link del w0");
 	probe_devices_tick(devices);
 	assert_int_equal(device->ifindex, 0);
 	probe_devices_free(devices);
@@ -298,18 +298,18 @@ static void test_room(void **state)
 
 	fixture_open(&f, state, PROBE_ATTACH_AUTO);
 	for (int i = 0; i < PROBE_DEVICES_MAX; i++) {
-		ip("link add d%d type veth peer name e%d", i, i);
+		ip_command("link add d%d type veth peer name e%d", i, i);
 		snprintf(name, sizeof(name), "d%d", i);
 		last = use(f.devices, name, false);
 		expect_mode(last, &modes[0]);
 	}
 	assert_int_equal(probe_devices_use(f.devices, "v0", false, NULL, &error), -ENOSPC);
 	assert_string_equal(error.text, "no probes on interface v0: there are 16 others already");
-	ip("link del d3\nlink del d2");
+	ip_command("link del d3\nlink del d2");
 	probe_devices_tick(f.devices);
 	/* The place of the one that went first. */
 	expect_mode(use(f.devices, "v0", false), &modes[0]);
-	ip("link add d2 type veth peer name e2");
+	ip_command("link add d2 type veth peer name e2");
 	probe_devices_tick(f.devices);
 	assert_int_equal(probe_devices_use_index(f.devices, if_nametoindex("d2"), &last, NULL), 0);
 	assert_string_equal(last->name, "d2");

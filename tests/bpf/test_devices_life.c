@@ -23,7 +23,7 @@ static void test_the_same_interface(void **state)
 		device = use(f.devices, "v0", false);
 		ifindex = device->ifindex;
 		probe_devices_tick(f.devices);
-		ip("link set v0 down\nlink set v0 name w0\nlink set w0 up");
+		ip_command("link set v0 down\nlink set v0 name w0\nlink set w0 up");
 		assert_int_equal(probe_devices_tick(f.devices), 1);
 		assert_int_equal(probe_devices_tick(f.devices), 0);
 		assert_string_equal(device->name, "w0");
@@ -31,7 +31,7 @@ static void test_the_same_interface(void **state)
 		expect_mode(device, &modes[i]);
 		expect_packets(f.program, device->slot, "w0", "v1", &modes[i]);
 		/* The name is free, and another interface takes it. */
-		ip("link add v0 type veth peer name v2");
+		ip_command("link add v0 type veth peer name v2");
 		assert_ptr_not_equal(use(f.devices, "v0", false), device);
 		assert_int_equal(probe_devices_count(f.devices), 2);
 		fixture_close(&f);
@@ -130,16 +130,16 @@ static void test_another_interface_of_the_name(void **state)
 		agent_start(&agent, *state, modes[i].attach, reflects, true, &report);
 		expect_mode(&report.device, &modes[i]);
 		ifindex = report.device.ifindex;
-		ip("link del v0");
+		ip_command("link del v0");
 		agent_tick(&agent, &report);
 		assert_int_equal(report.changed, 1);
 		assert_int_equal(report.device.ifindex, 0);
 		assert_int_equal(report.device.slot, PROBE_SLOT_NONE);
 		assert_string_equal(report.device.receive_mode, "off");
 		for (int k = 0; k < 3; k++) { /* in one tick, whatever happened before it */
-			ip("link add v0 type veth peer name v1\nlink set v0 up\nlink set v1 up");
+			ip_command("link add v0 type veth peer name v1\nlink set v0 up\nlink set v1 up");
 			if (k < 2)
-				ip("link del v0");
+				ip_command("link del v0");
 		}
 		agent_tick(&agent, &report);
 		assert_int_equal(report.changed, 1);
@@ -169,7 +169,7 @@ static void test_without_new_links(void **state)
 	stats = bpf_enable_stats(BPF_STATS_RUN_TIME);
 	agent_start(&agent, *state, PROBE_ATTACH_AUTO, false, false, &report);
 	expect_mode(&report.device, &modes[0]);
-	ip("link del v0\nlink add v0 type veth peer name v1\nlink set v0 up\nlink set v1 up");
+	ip_command("link del v0\nlink add v0 type veth peer name v1\nlink set v0 up\nlink set v1 up");
 	agent_tick(&agent, &report);
 	assert_string_equal(report.device.receive_mode, "packet_socket");
 	assert_string_equal(report.device.send_mode, "packet_socket");
@@ -196,7 +196,7 @@ static void test_an_interface_that_comes_later(void **state)
 	assert_int_equal(probe_devices_count(f.devices), 1);
 	device = probe_devices_at(f.devices, 0);
 	assert_int_equal(device->ifindex, 0);
-	ip("link add w0 type veth peer name w1");
+	ip_command("link add w0 type veth peer name w1");
 	assert_int_equal(probe_devices_tick(f.devices), 1);
 	assert_int_equal(device->ifindex, if_nametoindex("w0"));
 	assert_true(device->reflect);
@@ -251,12 +251,12 @@ static void test_another_namespace(void **state)
 		agent_start(&agent, *state, modes[i].attach, false, true, &report);
 		far = fork_namespace();
 		home = agent.pid;
-		ip("link set v0 netns %d", far);
+		ip_command("link set v0 netns %d", far);
 		agent_tick(&agent, &report);
 		assert_int_equal(report.device.ifindex, 0);
 		enter(far);
 		expect_clean("v0"); /* what is somebody else's now */
-		ip("link set v0 netns %d", home);
+		ip_command("link set v0 netns %d", home);
 		enter(home);
 		agent_tick(&agent, &report);
 		assert_int_equal(report.device.ifindex, if_nametoindex("v0"));
@@ -276,7 +276,7 @@ static void test_lost_changes(void **state)
 	FILE *many;
 
 	fixture_open(&f, state, PROBE_ATTACH_AUTO);
-	ip("link add v2 type veth peer name v3");
+	ip_command("link add v2 type veth peer name v3");
 	device = use(f.devices, "v0", false);
 	other = use(f.devices, "v2", false);
 	many = popen("PATH=$PATH:/usr/sbin:/sbin ip -b -", "w");
@@ -317,7 +317,7 @@ static void test_detached_by_somebody(void **state)
 	struct fixture f;
 
 	fixture_open(&f, state, PROBE_ATTACH_XDP);
-	ip("link add w0 index 471147 type veth peer name w1");
+	ip_command("link add w0 index 471147 type veth peer name w1");
 	device = use(f.devices, "w0", false);
 	assert_string_equal(device->receive_mode, "xdp");
 	probe_devices_tick(f.devices);
@@ -326,9 +326,9 @@ static void test_detached_by_somebody(void **state)
 	assert_int_equal(device->receive, PROBE_CLOCK_KERNEL);
 	assert_false(device->send);
 	assert_string_equal(device->reason, "its hooks were detached by somebody else");
-	ip("link set w0 up");
+	ip_command("link set w0 up");
 	assert_int_equal(probe_devices_tick(f.devices), 0); /* he meant it */
-	ip("link del w0\nlink add w0 type veth peer name w1");
+	ip_command("link del w0\nlink add w0 type veth peer name w1");
 	probe_devices_tick(f.devices);
 	assert_string_equal(device->receive_mode, "xdp");
 	fixture_close(&f);
@@ -369,7 +369,7 @@ static void test_killed_at_any_moment(void **state)
 
 		/* With other indexes: in the memory that all the children share, those who were killed are still at theirs. */
 		for (size_t k = 0; k < MODES; k++)
-			ip("link add d%zu type veth peer name e%zu\nlink set d%zu up", k, k, k);
+			ip_command("link add d%zu type veth peer name e%zu\nlink set d%zu up", k, k, k);
 		pid = fork();
 		assert_true(pid >= 0);
 		if (!pid)
@@ -384,7 +384,7 @@ static void test_killed_at_any_moment(void **state)
 
 			snprintf(name, sizeof(name), "d%zu", k);
 			expect_clean(name);
-			ip("link del %s", name);
+			ip_command("link del %s", name);
 		}
 	}
 	print_message("# %u of %d were killed with something attached\n", attached, KILLS);

@@ -15,6 +15,7 @@
 
 #include "agent/probe/probe_hook.h"
 #include "probe_match.h"
+#include "ip_command.h"
 
 #define NEAR4 "10.0.0.1"
 #define FAR4 "10.0.0.2"
@@ -52,19 +53,6 @@ struct hosts {
 };
 
 /* ---- the two hosts ---- */
-
-static void ip_command(const char *format, ...)
-{
-	FILE *pipe = popen("ip -batch -", "w");
-	va_list args;
-
-	assert_non_null(pipe);
-	va_start(args, format);
-	vfprintf(pipe, format, args);
-	va_end(args);
-	fputc('\n', pipe);
-	assert_int_equal(pclose(pipe), 0);
-}
 
 static int this_namespace(void)
 {

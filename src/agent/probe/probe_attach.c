@@ -209,7 +209,7 @@ static void note_costs(struct probe_device *device, const struct netdev *netdev)
 	char text[64];
 
 	if (device->receive == PROBE_CLOCK_XDP && device->reflect && !strcmp(netdev->kind, "veth"))
-		note(device, "XDP: reflected packets leave a veth only while its peer has an XDP program, or GRO on");
+		note(device, "XDP: reflected packets leave a veth only while its peer has an XDP program");
 	if ((device->receive == PROBE_CLOCK_XDP || device->receive == PROBE_CLOCK_XDP_GENERIC) && netdev->joins) {
 		snprintf(text, sizeof(text), "XDP: turned off %s", netdev->joins);
 		note(device, text);
