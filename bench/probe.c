@@ -220,7 +220,7 @@ static void measure_rate(struct bench *bench, const char *what, enum probe_attac
 
 static double test_run(int fd, void *packet, uint32_t len)
 {
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = packet, .data_size_in = len, .repeat = REPEAT);
+	struct bpf_test_run_opts opts = { .sz = sizeof(opts), .data_in = packet, .data_size_in = len, .repeat = REPEAT };
 
 	if (bpf_prog_test_run_opts(fd, &opts))
 		bench_die("BPF_PROG_TEST_RUN");
