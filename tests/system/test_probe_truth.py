@@ -101,7 +101,7 @@ FAULTS = {"delay": "10ms", "jitter": "3ms", "a_to_b": {"loss": "15%", "duplicate
 def test_ping_counts_what_happened(lab, attach):
     """Loss, duplicates and reordering are as in the log, exactly."""
     near, far = relayed(lab, **FAULTS)
-    count = 100
+    count = 160
     probes, summaries = ping(near.host, "-c", str(count), "-i", "0.015", "-W", "0.5", "--attach", attach,
                              far.v4, far.v6)
     near.relay.settle()
@@ -109,7 +109,7 @@ def test_ping_counts_what_happened(lab, attach):
         truth = echo_truth(near.relay.packets(), address)
         expected, round_trips = expected_counts(truth, 500 * MS)
         got = summaries[address]
-        assert min(expected[key] for key in ("received", "lost", "duplicate", "reordered")) > 1, expected
+        assert min(expected[key] for key in ("received", "lost", "duplicate", "reordered")) > 3, expected
         assert {key: got[key] for key in ("sent", "received", "lost", "reordered")} == \
             {key: expected[key] for key in ("sent", "received", "lost", "reordered")}
         assert (got["duplicates"], got["late"], got["rejected"]) == (expected["duplicate"], 0, 0)
@@ -143,7 +143,7 @@ def test_agent_counts_what_happened(lab, start_agent):
     for name, address in names.items():
         expected, round_trips = expected_counts(echo_truth(near.relay.packets(), address), 500 * MS)
         got = counts(metrics, name)
-        assert min(expected[key] for key in ("received", "duplicate", "reordered", "late")) > 1, expected
+        assert min(expected[key] for key in ("received", "duplicate", "reordered", "late")) > 3, expected
         # Those that are on their way are neither: up to a time-out and a tick of them.
         assert 0 <= got["sent"] - got["received"] - got["lost"] <= 0.7 / 0.02
         answered, total, _ = rtt(metrics, name)
